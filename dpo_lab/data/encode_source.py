@@ -1,0 +1,99 @@
+"""Examples to token ids: encode, check, fit to a length, count what is lost."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from dpo_lab.data.encoded import EncodedDataset
+from dpo_lab.data.errors import DataError, Problem, problems_error
+from dpo_lab.data.fit_length import fit_length, num_tokens
+from dpo_lab.data.report import DataReport
+from dpo_lab.data.source import Overflow
+from dpo_lab.types import Encoded, Example
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def encode_source(
+    examples: Sequence[Example],
+    encode: Callable[[list[Example]], list[Encoded]],
+    max_length: int,
+    on_overflow: Overflow,
+    report: DataReport,
+    eos_id: int | None,
+) -> EncodedDataset:
+    """Token ids of `examples`, each pair with two different, non-empty responses that fit into `max_length`.
+
+    Counted in `report`: `zero_token_prompt`, `zero_token_response`, `eos_inside_response`, `overflow_dropped`,
+    `prompt_cut`, `response_cut`, `identical_after_encoding` (also by the cut), `boundary_merge`.
+
+    Args:
+        encode: one `Encoded` an example, its responses in order.
+        eos_id: the end-of-sequence token, which a response may have at its end only; None where there is none.
+
+    Raises:
+        DataError: for `on_overflow="error"`, with every example that does not fit.
+    """
+    encoded = encode(list(examples))
+    kept: list[Encoded] = []
+    kept_pairs: list[Pairs] = []
+    too_long: list[Problem] = []
+    for example, tokens in zip(examples, encoded, strict=True):
+        if len(tokens.responses) != len(example.responses):
+            raise DataError(
+                f"{example.source}: encode gave {len(tokens.responses)} of {len(example.responses)} responses"
+            )
+        report.count("boundary_merge", tokens.num_boundary_merges, example.source)
+        sound = _drop_unsound(tokens, example, report, eos_id)
+        if sound is None:
+            continue
+        if on_overflow == "error" and num_tokens(sound[0]) > max_length:
+            too_long.append(_too_long(example, sound[0], max_length))
+            continue
+        fitted = fit_length(sound[0], max_length, on_overflow)
+        for reason in fitted.reasons:
+            report.count(reason, source=example.source)
+        distinct = None if fitted.encoded is None else _drop_identical(fitted.encoded, sound[1], example, report)
+        if distinct is not None:
+            kept.append(distinct[0])
+            kept_pairs.append(distinct[1])
+    if too_long:
+        raise problems_error(too_long, "Raise data.max_length, or choose data.on_overflow=drop or truncate.")
+    return EncodedDataset(kept, kept_pairs)
+
+
+def _too_long(example: Example, encoded: Encoded, max_length: int) -> Problem:
+    what = f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length}"
+    return Problem(example.source, "overflow", None, what)
+
+
+def _drop_unsound(
+    encoded: Encoded, example: Example, report: DataReport, eos_id: int | None
+) -> tuple[Encoded, Pairs] | None:
+    """Without the responses that have no token, or end in their middle."""
+    if not encoded.prompt:
+        report.count("zero_token_prompt", source=example.source)
+        return None
+    sound = []
+    for index, response in enumerate(encoded.responses):
+        if not response:
+            report.count("zero_token_response", source=example.source)
+        elif eos_id is not None and eos_id in response[:-1]:
+            report.count("eos_inside_response", source=example.source)
+        else:
+            sound.append(index)
+    if len(sound) == len(encoded.responses):
+        return encoded, example.pairs
+    place = {index: number for number, index in enumerate(sound)}
+    pairs = tuple((place[a], place[b]) for a, b in example.pairs if a in place and b in place)
+    if not pairs and (example.pairs or not sound):
+        return None
+    return replace(encoded, responses=tuple(encoded.responses[index] for index in sound)), pairs
+
+
+def _drop_identical(
+    encoded: Encoded, pairs: Pairs, example: Example, report: DataReport
+) -> tuple[Encoded, Pairs] | None:
+    """Without the pairs of which nothing can be learned."""
+    distinct = tuple((a, b) for a, b in pairs if encoded.responses[a] != encoded.responses[b])
+    report.count("identical_after_encoding", len(pairs) - len(distinct), example.source)
+    return None if pairs and not distinct else (encoded, distinct)

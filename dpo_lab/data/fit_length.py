@@ -1,0 +1,67 @@
+"""Make one encoded example fit into `max_length` tokens."""
+
+from typing import NamedTuple
+
+from dpo_lab.data.errors import DataError
+from dpo_lab.data.source import Overflow
+from dpo_lab.types import Encoded
+
+
+class Fitted(NamedTuple):
+    """What is left of an example (None: nothing) and why, in reasons of `dpo_lab.data.report.REASONS`."""
+
+    encoded: Encoded | None
+    reasons: tuple[str, ...] = ()
+
+
+def num_tokens(encoded: Encoded) -> int:
+    """Tokens of the prompt and of the longest response together."""
+    return len(encoded.prompt) + max((len(response) for response in encoded.responses), default=0)
+
+
+def fit_length(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitted:
+    """`encoded` with at most `max_length` tokens in prompt and response together.
+
+    What fits is returned unchanged. `drop` gives nothing for an example of which any response does not fit.
+    `truncate` cuts once for all responses, so that they keep the same prompt:
+
+    1. the prompt may keep ``max(max_length - longest response, min(len(prompt), max_length // 2))`` tokens; it
+       is cut from the left, behind its leading `num_bos` ids;
+    2. each response is cut from the right to what is left. A cut response has lost its end-of-sequence token, as
+       it should: it does not end there. Every response keeps a token.
+
+    >>> fit_length(Encoded((1, 40, 41, 42), ((50, 51, 2), (60, 2)), num_bos=1), 5, "truncate").encoded
+    Encoded(prompt=(1, 42), responses=((50, 51, 2), (60, 2)), num_bos=1, num_boundary_merges=0)
+
+    Args:
+        max_length: at least 2 (one token of the prompt, one of the response).
+
+    Raises:
+        DataError: for `max_length` < 2; for an example that does not fit, where `on_overflow` is "error".
+    """
+    if max_length < 2:
+        raise DataError(f"data.max_length={max_length} leaves no room for a prompt and a response; give 2 or more.")
+    if num_tokens(encoded) <= max_length:
+        return Fitted(encoded)
+    if on_overflow == "error":
+        raise DataError(
+            f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length}. "
+            "Raise it, or choose data.on_overflow=drop or truncate."
+        )
+    if on_overflow == "drop":
+        return Fitted(None, ("overflow_dropped",))
+    prompt = _cut_prompt(encoded, max_length)
+    room = max_length - len(prompt)
+    responses = tuple(response[:room] for response in encoded.responses)
+    cut = {"prompt_cut": prompt != encoded.prompt, "response_cut": responses != encoded.responses}
+    fitted = Encoded(prompt, responses, encoded.num_bos, encoded.num_boundary_merges)
+    return Fitted(fitted, tuple(reason for reason, happened in cut.items() if happened))
+
+
+def _cut_prompt(encoded: Encoded, max_length: int) -> tuple[int, ...]:
+    prompt, longest = encoded.prompt, max(len(response) for response in encoded.responses)
+    budget = max(max_length - longest, min(len(prompt), max_length // 2))
+    if len(prompt) <= budget:
+        return prompt
+    num_tail = budget - encoded.num_bos
+    return prompt[: encoded.num_bos] + prompt[len(prompt) - num_tail :]

@@ -1,0 +1,83 @@
+"""Chat messages: ``{"role", "content"}`` or ShareGPT's ``{"from", "value"}``, and where a conversation splits."""
+
+from typing import Any
+
+from dpo_lab.data.errors import RowError
+from dpo_lab.types import Message, Text
+
+ROLES = {
+    "system": "system",
+    "developer": "developer",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+}
+"""Every role that is understood, and the role it becomes."""
+
+
+def read_string(value: Any, column: str) -> str:
+    """`value`, if it is text.
+
+    Raises:
+        RowError: `null_value`, `not_text`, `broken_unicode`.
+    """
+    if value is None:
+        raise RowError("null_value", column, "null where text belongs")
+    if not isinstance(value, str):
+        raise RowError("not_text", column, f"{type(value).__name__} {str(value)[:40]!r} where text belongs")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RowError("broken_unicode", column, f"half a surrogate pair at character {error.start}") from None
+    return value
+
+
+def read_text(value: Any, column: str) -> Text:
+    """Text, or a list of messages with known roles; a single message becomes a list of one.
+
+    Raises:
+        RowError: `null_value`, `not_text`, `broken_unicode`, `bad_message`, `unknown_role`.
+    """
+    if isinstance(value, dict):
+        return [_read_message(value, column)]
+    if isinstance(value, list):
+        return [_read_message(item, column) for item in value]
+    return read_string(value, column)
+
+
+def is_blank(text: Text) -> bool:
+    """Whether there is nothing but white space in `text`."""
+    contents = [text] if isinstance(text, str) else [message["content"] for message in text]
+    return not "".join(contents).strip()
+
+
+def split_conversation(messages: list[Message], column: str) -> tuple[list[Message], list[Message]]:
+    """(prompt, response) of one conversation: the response is the assistant's turns that end it.
+
+    Each side of a pair is split by itself, so the split cannot depend on what the other side says.
+
+    Raises:
+        RowError: `ends_on_human_turn`, where the last message is not the assistant's.
+    """
+    cut = len(messages)
+    while cut and messages[cut - 1]["role"] == "assistant":
+        cut -= 1
+    if cut == len(messages):
+        raise RowError("ends_on_human_turn", column, "the last message is not the assistant's")
+    return messages[:cut], messages[cut:]
+
+
+def _read_message(value: Any, column: str) -> Message:
+    if not isinstance(value, dict):
+        raise RowError("bad_message", column, f"{type(value).__name__} where a message {{role, content}} belongs")
+    # Parquet gives every message the union of all keys, with nulls: a key may be there without a value.
+    role = value.get("role") or value.get("from")
+    content = value["content"] if value.get("content") is not None else value.get("value")
+    if not isinstance(role, str):
+        raise RowError("bad_message", column, f"a message with keys {sorted(value)} has no role")
+    if role not in ROLES:
+        raise RowError("unknown_role", column, f"role {role!r}; known are {', '.join(sorted(ROLES))}")
+    return Message(role=ROLES[role], content=read_string(content, column))

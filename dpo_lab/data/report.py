@@ -1,0 +1,136 @@
+"""What was dropped or cut, by reason, with the places of the first of them."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+Effect = Literal["dropped", "cut", "noted"]
+
+NUM_PLACES = 3
+
+
+class Reason(NamedTuple):
+    """What happened, to what (the unit that is counted), in words."""
+
+    effect: Effect
+    unit: str
+    text: str
+
+
+REASONS: dict[str, Reason] = {
+    "missing_column": Reason("dropped", "row", "a column is missing"),
+    "null_value": Reason("dropped", "row", "null where text belongs"),
+    "not_text": Reason("dropped", "row", "a value of another type where text belongs"),
+    "broken_unicode": Reason("dropped", "row", "text that is no valid Unicode"),
+    "wrong_encoding": Reason("dropped", "row", "bytes that are not UTF-8"),
+    "broken_json": Reason("dropped", "row", "a line that is not JSON"),
+    "not_an_object": Reason("dropped", "row", "JSON that is no object"),
+    "wrong_num_cells": Reason("dropped", "row", "more or fewer cells than the header"),
+    "bad_message": Reason("dropped", "row", "a chat message without a role or content"),
+    "unknown_role": Reason("dropped", "row", "a chat role that is not known"),
+    "mixed_types": Reason("dropped", "row", "one side is text, the other is messages"),
+    "no_prompt": Reason("dropped", "row", "no prompt column, and the text is no Human/Assistant transcript"),
+    "empty_prompt": Reason("dropped", "row", "the prompt is empty"),
+    "prompt_ends_on_assistant": Reason("dropped", "row", "the last message of the prompt is the assistant's"),
+    "prompts_differ": Reason("dropped", "row", "chosen and rejected answer different prompts"),
+    "empty_response": Reason("dropped", "row", "a response is empty"),
+    "ends_on_human_turn": Reason("dropped", "row", "a response holds a turn of the human"),
+    "chosen_equals_rejected": Reason("dropped", "row", "chosen equals rejected"),
+    "bad_scores": Reason("dropped", "row", "scores that are not one finite number a response"),
+    "no_pair": Reason("dropped", "row", "no response is better than another"),
+    "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
+    "zero_token_prompt": Reason("dropped", "row", "the prompt has no token"),
+    "zero_token_response": Reason("dropped", "response", "the response has no token"),
+    "eos_inside_response": Reason("dropped", "response", "an end-of-sequence token before the end"),
+    "identical_after_encoding": Reason("dropped", "pair", "both responses have the same token ids"),
+    "prompt_cut": Reason("cut", "row", "the prompt was cut from the left"),
+    "response_cut": Reason("cut", "row", "a response was cut from the right and has no end-of-sequence token"),
+    "prompt_in_validation": Reason("noted", "row", "training row whose prompt is in the validation file too"),
+    "boundary_merge": Reason("noted", "response", "its first token would have merged with the end of the prompt"),
+}
+"""Every reason that can be counted. Of a row that has several faults, the first found counts."""
+
+
+@dataclass
+class DataReport:
+    """Counts by reason, and how many rows were read and kept.
+
+    >>> report = DataReport(num_read=3, num_train=2)
+    >>> report.count("empty_response", source="train.jsonl row 2")
+    >>> print("\\n".join(report.lines()))
+    3 rows read: 2 train, 0 validation
+    dropped 1 row: a response is empty [empty_response], at train.jsonl row 2
+
+    `num_train` and `num_validation` count examples as read, before any is dropped in token space.
+    """
+
+    num_read: int = 0
+    num_train: int = 0
+    num_validation: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def count(self, reason: str, n: int = 1, source: str = "") -> None:
+        """Add `n` to `reason`.
+
+        Raises:
+            KeyError: for a reason that `REASONS` does not list.
+        """
+        if reason not in REASONS:
+            raise KeyError(f"reason {reason!r} is not listed in dpo_lab.data.report.REASONS")
+        if not n:
+            return
+        self.counts[reason] = self.counts.get(reason, 0) + n
+        places = self.places.setdefault(reason, [])
+        if source and len(places) < NUM_PLACES:
+            places.append(source)
+
+    def merge(self, other: "DataReport") -> "DataReport":
+        """A new report with the counts of both; neither is changed."""
+        merged = DataReport(
+            self.num_read + other.num_read,
+            self.num_train + other.num_train,
+            self.num_validation + other.num_validation,
+            dict(self.counts),
+            {reason: list(places) for reason, places in self.places.items()},
+        )
+        for reason, num in other.counts.items():
+            merged.count(reason, num)
+            merged.places[reason] = (merged.places[reason] + other.places.get(reason, []))[:NUM_PLACES]
+        return merged
+
+    def num(self, effect: Effect) -> int:
+        """How many rows, responses and pairs together met `effect`."""
+        return sum(num for reason, num in self.counts.items() if REASONS[reason].effect == effect)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain containers, for JSON: ``{"num_read", ..., "dropped": {reason: num}, "cut", "noted", "places"}``."""
+        by_effect = {
+            effect: {reason: self.counts[reason] for reason in REASONS if self._has(reason, effect)}
+            for effect in get_args(Effect)
+        }
+        sizes = {"num_read": self.num_read, "num_train": self.num_train, "num_validation": self.num_validation}
+        return {**sizes, **by_effect, "places": {reason: list(places) for reason, places in self.places.items()}}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "DataReport":
+        """The report that `as_dict` wrote."""
+        counts = {reason: num for effect in get_args(Effect) for reason, num in record[effect].items()}
+        return cls(record["num_read"], record["num_train"], record["num_validation"], counts, record["places"])
+
+    def lines(self) -> list[str]:
+        """For people: the sizes, then one line a reason with the first places."""
+        lines = [f"{_plural(self.num_read, 'row')} read: {self.num_train} train, {self.num_validation} validation"]
+        for reason, (effect, unit, text) in REASONS.items():
+            if reason in self.counts:
+                places = ", ".join(self.places[reason])
+                at = f", at {places}" if places else ""
+                more = ", ..." if at and self.counts[reason] > len(self.places[reason]) else ""
+                lines.append(f"{effect} {_plural(self.counts[reason], unit)}: {text} [{reason}]{at}{more}")
+        return lines
+
+    def _has(self, reason: str, effect: str) -> bool:
+        return reason in self.counts and REASONS[reason].effect == effect
+
+
+def _plural(num: int, unit: str) -> str:
+    return f"{num} {unit}" if num == 1 else f"{num} {unit}s"

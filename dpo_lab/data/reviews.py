@@ -1,0 +1,116 @@
+"""Short reviews with a reward that is known: the data on which a preference recipe can be proved to work.
+
+A review is two to four clauses, each praising, blaming or neither. Its true reward counts praise minus blame; pairs are
+judged by Bradley-Terry with that reward. So whether training has raised the reward is a measurement, not an opinion.
+"""
+
+import math
+import random
+import re
+from typing import Literal
+
+from dpo_lab.data.report import DataReport
+from dpo_lab.data.source import DataSource
+from dpo_lab.ranges import NonNegativeInt, Positive, PositiveInt
+from dpo_lab.types import Example
+
+ASPECTS = {
+    "film": ("plot", "cast", "music", "ending", "camera work"),
+    "restaurant": ("soup", "service", "wine", "dessert", "menu"),
+    "hotel": ("room", "breakfast", "pool", "view", "staff"),
+    "book": ("story", "style", "hero", "first chapter", "cover"),
+    "phone": ("screen", "battery", "sound", "camera", "price"),
+}
+PRAISE = ("great", "lovely", "superb", "delightful", "brilliant", "charming")
+BLAME = ("awful", "dull", "poor", "dreadful", "boring", "broken")
+NEITHER = ("average", "plain", "usual", "fine")
+DEGREES = ("", "really ", "quite ", "rather ")
+OPENERS = ("the {aspect} was {degree}{word}", "I found the {aspect} {degree}{word}", "a {degree}{word} {aspect}")
+SHARES = (0.4, 0.4, 0.2)
+"""Of clauses that praise, blame, and do neither."""
+
+REWARD_OF_WORD = dict.fromkeys(PRAISE, 1) | dict.fromkeys(BLAME, -1)
+
+
+def true_reward(review: str) -> float:
+    """Words of praise minus words of blame.
+
+    >>> true_reward("The plot was really great. The cast was dull, the music superb.")
+    1.0
+    """
+    return float(sum(REWARD_OF_WORD.get(word, 0) for word in re.findall(r"[a-z]+", review.lower())))
+
+
+def reviews(
+    *,
+    num_pairs: PositiveInt = 4000,
+    num_validation_pairs: PositiveInt = 500,
+    num_demonstrations: PositiveInt = 4000,
+    reward_scale: Positive = 1.0,
+    seed: NonNegativeInt = 0,
+    max_length: PositiveInt = 128,
+    on_overflow: Literal["drop", "truncate", "error"] = "error",
+    shuffle: bool = True,
+) -> DataSource:
+    """Reviews drawn from `seed` alone: the same arguments give the same rows on every machine.
+
+    Args:
+        num_pairs: training pairs.
+        num_validation_pairs: further pairs, drawn after them.
+        num_demonstrations: single reviews for the supervised stage, never judged.
+        reward_scale: s in P(first preferred) = sigmoid(s (reward1 - reward2)); small is a noisy judge.
+        seed: of the draw. The run's `seed` never moves the data.
+        max_length: tokens of prompt and response together.
+        on_overflow: what happens to a longer one.
+        shuffle: training order drawn anew each epoch, or as generated.
+    """
+    generator = random.Random(seed)
+    train = [_pair(generator, reward_scale, f"reviews pair {index}") for index in range(num_pairs)]
+    validation = [
+        _pair(generator, reward_scale, f"reviews validation pair {index}") for index in range(num_validation_pairs)
+    ]
+    demonstrations = [_demonstration(generator, index) for index in range(num_demonstrations)]
+    return DataSource(
+        train=train,
+        validation=validation,
+        demonstrations=demonstrations,
+        max_length=max_length,
+        on_overflow=on_overflow,
+        shuffle=shuffle,
+        report=DataReport(num_pairs + num_validation_pairs, num_pairs, num_validation_pairs),
+        true_reward=true_reward,
+    )
+
+
+def _pair(generator: random.Random, reward_scale: float, source: str) -> Example:
+    """Two different reviews of one thing, the preferred one drawn from Bradley-Terry."""
+    thing = generator.choice(list(ASPECTS))
+    first = _review(generator, thing)
+    second = _review(generator, thing)
+    while second == first:
+        second = _review(generator, thing)
+    scores = (true_reward(first), true_reward(second))
+    first_wins = generator.random() < 1 / (1 + math.exp(-reward_scale * (scores[0] - scores[1])))
+    return Example(_prompt(thing), (first, second), ((0, 1) if first_wins else (1, 0),), scores, source)
+
+
+def _demonstration(generator: random.Random, index: int) -> Example:
+    thing = generator.choice(list(ASPECTS))
+    review = _review(generator, thing)
+    return Example(_prompt(thing), (review,), (), (true_reward(review),), f"reviews demonstration {index}")
+
+
+def _prompt(thing: str) -> str:
+    return f"Review of a {thing}:"
+
+
+def _review(generator: random.Random, thing: str) -> str:
+    clauses = [_clause(generator, thing) for _ in range(generator.randint(2, 4))]
+    return "".join(f" {clause[0].upper()}{clause[1:]}." for clause in clauses)
+
+
+def _clause(generator: random.Random, thing: str) -> str:
+    words = generator.choices((PRAISE, BLAME, NEITHER), weights=SHARES)[0]
+    return generator.choice(OPENERS).format(
+        aspect=generator.choice(ASPECTS[thing]), degree=generator.choice(DEGREES), word=generator.choice(words)
+    )

@@ -1,0 +1,64 @@
+"""What every kind of data gives: examples, and how the run is to treat them."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from dpo_lab.data.report import DataReport
+from dpo_lab.types import Example
+
+Overflow = Literal["drop", "truncate", "error"]
+OnProblem = Literal["error", "drop"]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Examples of one data set, read and judged, not yet tokens.
+
+    `demonstrations` have one response and no pair: what the supervised stage imitates. `max_length`
+    counts the tokens of prompt and response together. `on_problem` says what was done with rows that could not
+    be used. `true_reward` maps the text of a response to its reward where the data knows it.
+    """
+
+    train: list[Example]
+    validation: list[Example]
+    demonstrations: list[Example]
+    max_length: int
+    on_overflow: Overflow
+    shuffle: bool
+    report: DataReport
+    on_problem: OnProblem = "error"
+    true_reward: Callable[[str], float] | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the contents of all examples."""
+        return fingerprint_examples(self.train, self.validation, self.demonstrations)
+
+
+def fingerprint_examples(*groups: Sequence[Example]) -> str:
+    """sha256 (hex) of the contents of `groups` in order; where a row came from does not enter."""
+    digest = hashlib.sha256()
+    for group in groups:
+        digest.update(f"{len(group)}\n".encode())
+        for example in group:
+            content = [example.prompt, example.responses, example.pairs, example.scores]
+            digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def chosen_demonstrations(examples: Sequence[Example]) -> list[Example]:
+    """The chosen response of every pair as a demonstration, each distinct (prompt, response) once, in order."""
+    seen: set[str] = set()
+    demonstrations = []
+    for example in examples:
+        for index in dict.fromkeys(chosen for chosen, _ in example.pairs):
+            response = example.responses[index]
+            content = json.dumps([example.prompt, response], sort_keys=True)
+            if content not in seen:
+                seen.add(content)
+                demonstrations.append(Example(example.prompt, (response,), source=example.source))
+    return demonstrations

@@ -1,0 +1,156 @@
+"""Token ids on disk, under a fingerprint of everything they depend on."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow
+import pyarrow.parquet
+
+from dpo_lab.data.encoded import EncodedDataset
+from dpo_lab.data.errors import DataError
+from dpo_lab.data.report import DataReport
+from dpo_lab.types import Encoded
+
+FORMAT = 1
+
+_SCHEMA = pyarrow.schema(
+    {
+        "name": pyarrow.string(),
+        "prompt": pyarrow.list_(pyarrow.int32()),
+        "responses": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
+        "num_bos": pyarrow.int32(),
+        "num_boundary_merges": pyarrow.int32(),
+        "pairs": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
+    }
+)
+
+
+class CachedTokens(NamedTuple):
+    """Data sets by name, what was dropped and cut when they were built, and whether they came from disk."""
+
+    datasets: dict[str, EncodedDataset]
+    report: DataReport
+    hit: bool
+
+
+def load_or_encode(
+    cache_dir: str | Path, fingerprint: str, build: Callable[[DataReport], Mapping[str, EncodedDataset]]
+) -> CachedTokens:
+    """The data sets stored as ``cache_dir/tokens/<fingerprint>``, or those that `build` gives, which are then stored.
+
+    Of several processes one builds and the others wait for it. A file that is torn, or was not written by this
+    function, is built anew.
+
+    Args:
+        fingerprint: a hash of all that the token ids depend on: data, tokenizer, template, settings.
+        build: gets an empty report to count into.
+
+    Raises:
+        DataError: for a `fingerprint` that is no plain name.
+    """
+    if not re.fullmatch(r"[\w-]+", fingerprint):
+        raise DataError(f"fingerprint {fingerprint!r} is no plain name (letters, digits, '_' and '-').")
+    folder = Path(cache_dir) / "tokens" / fingerprint
+    stored = _load(folder, fingerprint)
+    if stored:
+        return stored
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / "lock"):
+        stored = _load(folder, fingerprint)
+        if stored:
+            return stored
+        report = DataReport()
+        datasets = dict(build(report))
+        _store(folder, fingerprint, datasets, report)
+        return CachedTokens(datasets, report, hit=False)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _store(folder: Path, fingerprint: str, datasets: Mapping[str, EncodedDataset], report: DataReport) -> None:
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(_to_table(datasets), sink)
+    content = sink.getvalue().to_pybytes()
+    record = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "names": list(datasets),
+        "report": report.as_dict(),
+    }
+    # The record is written last: without it, or without its checksum, the tokens do not count.
+    _write_atomically(folder / "tokens.parquet", content)
+    _write_atomically(folder / "record.json", json.dumps(record, indent=1).encode())
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _load(folder: Path, fingerprint: str) -> CachedTokens | None:
+    try:
+        record = json.loads((folder / "record.json").read_bytes())
+        content = (folder / "tokens.parquet").read_bytes()
+    except (FileNotFoundError, ValueError):
+        return None
+    expected = (FORMAT, fingerprint, hashlib.sha256(content).hexdigest())
+    if (
+        not isinstance(record, dict)
+        or (record.get("format"), record.get("fingerprint"), record.get("sha256")) != expected
+    ):
+        return None
+    table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+    return CachedTokens(_from_table(table, record["names"]), DataReport.from_dict(record["report"]), hit=True)
+
+
+def _to_table(datasets: Mapping[str, EncodedDataset]) -> pyarrow.Table:
+    encoded = [tokens for dataset in datasets.values() for tokens in dataset.encoded]
+    values = {
+        "name": [name for name, dataset in datasets.items() for _ in dataset.encoded],
+        "prompt": [tokens.prompt for tokens in encoded],
+        "responses": [tokens.responses for tokens in encoded],
+        "num_bos": [tokens.num_bos for tokens in encoded],
+        "num_boundary_merges": [tokens.num_boundary_merges for tokens in encoded],
+        "pairs": [pairs for dataset in datasets.values() for pairs in dataset.pairs],
+    }
+    return pyarrow.table(values, schema=_SCHEMA)
+
+
+def _from_table(table: pyarrow.Table, names: list[str]) -> dict[str, EncodedDataset]:
+    datasets = {name: EncodedDataset([], []) for name in names}
+    columns = [_to_tuples(table.column(name).combine_chunks()) for name in _SCHEMA.names]
+    for name, prompt, responses, num_bos, num_boundary_merges, pairs in zip(*columns, strict=True):
+        datasets[name].encoded.append(Encoded(prompt, responses, num_bos, num_boundary_merges))
+        datasets[name].pairs.append(pairs)
+    return datasets
+
+
+def _to_tuples(array: Any) -> list[Any]:
+    """Python values, lists as tuples; through one flat list, since `to_pylist` makes an object a scalar."""
+    if not pyarrow.types.is_list(array.type):
+        return (
+            array.to_pylist() if pyarrow.types.is_string(array.type) else array.to_numpy(zero_copy_only=False).tolist()
+        )
+    flat, offsets = _to_tuples(array.values), array.offsets.to_numpy().tolist()
+    return [tuple(flat[start:stop]) for start, stop in pairwise(offsets)]

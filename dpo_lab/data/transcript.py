@@ -1,0 +1,52 @@
+"""Transcripts in the manner of Anthropic-HH: ``"\\n\\nHuman: ...\\n\\nAssistant: ..."`` in one text."""
+
+import re
+
+from dpo_lab.data.errors import RowError
+
+ASSISTANT = "\n\nAssistant:"
+
+# A turn starts on a line of its own; in the published files it also stands behind the double space that ends a
+# sentence there. "Human:" after a single space is a quotation.
+_HUMAN_TURN = re.compile(r"(?:\A|\n|\s{2})\s*Human:")
+
+
+def split_transcript(text: str, column: str) -> tuple[str, str]:
+    """(prompt, response) of one transcript, cut behind its last ``"\\n\\nAssistant:"``; nothing is stripped.
+
+    Each side of a pair is cut by itself, so the cut cannot depend on what the other side says (one response may
+    be the beginning of the other).
+
+    Raises:
+        RowError: `no_prompt`, where there is no Assistant turn.
+    """
+    cut = text.rfind(ASSISTANT)
+    if cut < 0:
+        raise RowError("no_prompt", column, "there is no prompt column, and no '\\n\\nAssistant:' in this text")
+    cut += len(ASSISTANT)
+    return text[:cut], text[cut:]
+
+
+def has_human_turn(response: str) -> bool:
+    """Whether a turn of the human stands inside of `response`.
+
+    >>> has_human_turn(" Human: Why not?"), has_human_turn(" Well.  Human: Why not?"), has_human_turn(" Why, Human: no")
+    (True, True, False)
+    """
+    return _HUMAN_TURN.search(response) is not None
+
+
+def split_transcripts(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """(prompt, chosen response, rejected response) of a pair of transcripts.
+
+    Raises:
+        RowError: `no_prompt`, `prompts_differ`, `ends_on_human_turn`.
+    """
+    prompt, chosen_response = split_transcript(chosen, "chosen")
+    rejected_prompt, rejected_response = split_transcript(rejected, "rejected")
+    if prompt != rejected_prompt:
+        raise RowError("prompts_differ", None, "chosen and rejected differ before their last Assistant turn")
+    for column, response in (("chosen", chosen_response), ("rejected", rejected_response)):
+        if has_human_turn(response):
+            raise RowError("ends_on_human_turn", column, f"a Human turn in the response: {response[:40]!r}")
+    return prompt, chosen_response, rejected_response

@@ -1,0 +1,115 @@
+"""The loader: one element is everything one optimizer step sees."""
+
+from collections.abc import Iterator
+
+from dpo_lab.data.encoded import Collate, EncodedDataset, Kind
+from dpo_lab.data.errors import DataError
+from dpo_lab.data.order import epoch_order
+from dpo_lab.types import Window
+
+
+class WindowLoader:
+    """Windows of `global_batch_size` items, in an order that is a pure function of (seed, epoch).
+
+    One pass of ``for`` ends with an epoch. The last window of an epoch is smaller where the items do not divide;
+    none is dropped. A pass goes on where the one before stopped, be it in another process (`state_dict`): so no
+    window is lost or repeated, whatever a trainer takes for an epoch. With `is_continued` off every pass is the
+    whole of epoch 0, as validation wants it.
+    """
+
+    def __init__(
+        self,
+        dataset: EncodedDataset,
+        kind: Kind,
+        collate: Collate,
+        *,
+        seed: int,
+        shuffle: bool,
+        global_batch_size: int,
+        micro_batch_size: int | None = None,
+        is_continued: bool = True,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ):
+        """
+        Args:
+            kind: what an item is.
+            global_batch_size: items an optimizer step, over all ranks.
+            micro_batch_size: items this rank computes at a time; None: its whole share of the window.
+            is_continued: whether a pass goes on where the last one stopped, or starts over.
+            rank: which share of each window is yielded, in [0, num_ranks).
+
+        Raises:
+            DataError: if there is no item, or fewer items a window than ranks.
+        """
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise DataError(f"trainer.micro_batch_size={micro_batch_size} is not 1 or more.")
+        self.dataset, self.collate = dataset, collate
+        self.items = dataset.items(kind)
+        self.seed, self.shuffle = seed, shuffle
+        self.micro_batch_size = micro_batch_size
+        self.rank, self.num_ranks = rank, num_ranks
+        self.bounds = window_bounds(len(self.items), global_batch_size, num_ranks)
+        self._epoch, self._position = 0, 0
+        self.is_continued = is_continued
+
+    def __len__(self) -> int:
+        """Windows, that is optimizer steps, an epoch."""
+        return len(self.bounds)
+
+    def __iter__(self) -> Iterator[Window]:
+        # Nothing moves before the first window is asked for: Lightning calls iter() before it loads a state, and
+        # never runs an iterator to its end, so an epoch cannot be counted after the loop.
+        if not self.is_continued:
+            self._epoch, self._position = 0, 0
+        elif self._position == len(self):
+            self._epoch, self._position = self._epoch + 1, 0
+        order = epoch_order(self.seed, self._epoch, len(self.items), self.shuffle)
+        for position in range(self._position, len(self)):
+            self._position = position + 1
+            yield self._window(order, position)
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, and how many of its windows were yielded."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            DataError: if `state` is of an epoch with more windows than this one has.
+        """
+        if state["position"] > len(self):
+            raise DataError(
+                f"the checkpoint stands at window {state['position']} of an epoch, and this data has {len(self)}: "
+                "it was written with other data or another batch size. Start a new run, or restore those."
+            )
+        self._epoch, self._position = state["epoch"], state["position"]
+
+    def _window(self, order: list[int], position: int) -> Window:
+        start, stop = self.bounds[position]
+        first, last = (start + (stop - start) * share // self.num_ranks for share in (self.rank, self.rank + 1))
+        items = [self.items[index] for index in order[first:last]]
+        size = self.micro_batch_size or len(items)
+        micro_batches = (items[at : at + size] for at in range(0, len(items), size))
+        return tuple(self.dataset.collate_items(micro_batch, self.collate) for micro_batch in micro_batches)
+
+
+def window_bounds(num_items: int, global_batch_size: int, num_ranks: int) -> list[tuple[int, int]]:
+    """(start, stop) of each window. A tail with fewer items than ranks joins the window before it.
+
+    >>> window_bounds(10, 4, 1), window_bounds(9, 4, 2)
+    ([(0, 4), (4, 8), (8, 10)], [(0, 4), (4, 9)])
+
+    Raises:
+        DataError: if there is no item, or fewer items a window than ranks.
+    """
+    if min(num_items, global_batch_size) < max(num_ranks, 1):
+        raise DataError(
+            f"{num_items} items in windows of trainer.global_batch_size={global_batch_size} do not give each of "
+            f"{num_ranks} ranks an item. Use fewer devices, a larger batch, or more data."
+        )
+    starts = list(range(0, num_items, global_batch_size))
+    if num_items - starts[-1] < num_ranks:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], num_items], strict=True))

@@ -1,0 +1,89 @@
+import pytest
+
+from dpo_lab.data.encode_source import encode_source
+from dpo_lab.data.encoded import EncodedDataset
+from dpo_lab.data.errors import DataError
+from dpo_lab.data.report import DataReport
+from dpo_lab.data.source import Overflow
+from dpo_lab.types import Encoded, Example
+
+EOS = 2
+
+
+def encode(examples: list[Example]) -> list[Encoded]:
+    """A character is its code point; '$' is the end of a sequence."""
+    return [
+        Encoded(ids(str(e.prompt)), tuple(ids(str(response)) for response in e.responses), num_boundary_merges=1)
+        for e in examples
+    ]
+
+
+def ids(text: str) -> tuple[int, ...]:
+    return tuple(EOS if character == "$" else ord(character) for character in text)
+
+
+def run(
+    examples: list[Example], max_length: int = 100, on_overflow: Overflow = "drop"
+) -> tuple[EncodedDataset, dict[str, int]]:
+    report = DataReport()
+    dataset = encode_source(examples, encode, max_length, on_overflow, report, EOS)
+    return dataset, {reason: num for reason, num in report.counts.items() if reason != "boundary_merge"}
+
+
+def pair(prompt: str, chosen: str, rejected: str) -> Example:
+    return Example(prompt, (chosen, rejected), ((0, 1),), source="a row 1")
+
+
+def test_sound_examples_stay():
+    dataset, counts = run([pair("p", "a$", "b$"), Example("q", ("c$",))])
+    assert dataset.pairs == [((0, 1),), ()]
+    assert dataset.encoded[0].responses == ((97, EOS), (98, EOS))
+    assert counts == {}
+
+
+@pytest.mark.parametrize(
+    ("example", "reason"),
+    [
+        (pair("", "a$", "b$"), "zero_token_prompt"),
+        (pair("p", "", "b$"), "zero_token_response"),
+        (pair("p", "a$a$", "b$"), "eos_inside_response"),
+        (pair("p", "a$$", "b$"), "eos_inside_response"),
+        (Example("p", ("",), source="a row 1"), "zero_token_response"),
+        (pair("p", "a$", "a$"), "identical_after_encoding"),
+        (pair("p" * 99, "a$", "b$"), "overflow_dropped"),
+    ],
+)
+def test_what_is_dropped_is_counted(example: Example, reason: str):
+    dataset, counts = run([example])
+    assert (len(dataset), counts) == (0, {reason: 1})
+
+
+def test_pair_that_differs_only_behind_the_cut_is_dropped():
+    """max_length 6, prompt 1: responses of 5 tokens, equal there."""
+    dataset, counts = run([pair("p", "abcdefX$", "abcdefY$")], max_length=6, on_overflow="truncate")
+    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_encoding": 1})
+
+
+def test_the_rest_of_a_list_survives_one_bad_response():
+    """Response 1 goes; 0 and 2 become 0 and 1, and keep their pair."""
+    example = Example("p", ("a$", "", "c$"), ((0, 1), (0, 2), (1, 2)))
+    dataset, counts = run([example])
+    assert dataset.encoded[0].responses == ((97, EOS), (99, EOS))
+    assert (dataset.pairs, counts) == ([((0, 1),)], {"zero_token_response": 1})
+
+
+def test_all_examples_that_do_not_fit_are_in_one_error():
+    with pytest.raises(DataError, match="2 rows cannot be used") as caught:
+        run([pair("p" * 9, "a$", "b$"), pair("p", "a$", "b$"), pair("p" * 8, "a$", "b$")], 4, "error")
+    assert "11 tokens do not fit into data.max_length=4" in str(caught.value)
+
+
+def test_boundary_merges_are_noted():
+    report = DataReport()
+    encode_source([pair("p", "a$", "b$")] * 3, encode, 9, "drop", report, EOS)
+    assert report.as_dict()["noted"] == {"boundary_merge": 3}
+
+
+def test_encode_that_loses_a_response_is_found_out():
+    with pytest.raises(DataError, match="1 of 2 responses"):
+        encode_source([pair("p", "a", "b")], lambda _: [Encoded((1,), ((2,),))], 9, "drop", DataReport(), None)

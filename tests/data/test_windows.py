@@ -1,0 +1,141 @@
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dpo_lab.data.encoded import EncodedDataset
+from dpo_lab.data.errors import DataError
+from dpo_lab.data.windows import WindowLoader, window_bounds
+from dpo_lab.types import Encoded, Window
+
+
+def collate(groups: Sequence[Encoded]) -> dict[str, Tensor]:
+    return {"input_ids": torch.tensor([[*group.prompt, *ids] for group in groups for ids in group.responses])}
+
+
+def make_loader(num_items: int = 10, **knobs: Any) -> WindowLoader:
+    encoded = [Encoded((100 + n,), ((2 * n,), (2 * n + 1,))) for n in range(num_items)]
+    dataset = EncodedDataset(encoded, [((0, 1),)] * num_items)
+    return WindowLoader(dataset, "pairs", collate, **{"seed": 0, "shuffle": True, "global_batch_size": 4, **knobs})
+
+
+def numbers(windows: Iterable[Window]) -> list[list[int]]:
+    """Which items each window holds, read off its token ids."""
+    return [[n for batch in window for n in (batch.inputs["input_ids"][::2, 0] - 100).tolist()] for window in windows]
+
+
+def test_an_epoch_has_every_item_once_and_a_ragged_end():
+    loader = make_loader()
+    seen = numbers(loader)
+    assert [len(window) for window in seen] == [4, 4, 2]
+    assert len(loader) == 3
+    assert sorted(chain.from_iterable(seen)) == list(range(10))
+
+
+def test_each_pass_is_the_next_epoch():
+    loader, again = make_loader(), make_loader()
+    first, second = numbers(loader), numbers(loader)
+    assert first != second
+    assert sorted(chain.from_iterable(second)) == list(range(10))
+    assert [numbers(again), numbers(again)] == [first, second]
+
+
+def test_micro_batches_hold_the_same_items_in_the_same_order():
+    whole, split = make_loader(), make_loader(micro_batch_size=3)
+    assert [[len(b.pairs) for b in window] for window in split] == [[3, 1], [3, 1], [2]]
+    assert numbers(make_loader(micro_batch_size=3)) == numbers(whole)
+
+
+def test_unshuffled_passes_are_equal():
+    loader = make_loader(shuffle=False)
+    assert numbers(loader) == numbers(loader) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_a_pass_goes_on_where_the_last_one_stopped():
+    """Lightning may take one window for an epoch, when it resumes at the end of one."""
+    loader = make_loader()
+    seen = numbers(islice(loader, 1)) + numbers(loader) + numbers(loader)
+    again = make_loader()
+    assert seen == numbers(again) + numbers(again)
+
+
+def test_validation_starts_over():
+    """As after Lightning's two sanity batches."""
+    loader = make_loader(shuffle=False, is_continued=False)
+    next(iter(loader))
+    assert numbers(loader) == numbers(loader) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("stop", range(8))
+@pytest.mark.parametrize("is_loaded_after_iter", [False, True])
+def test_resume_goes_on_exactly(stop: int, is_loaded_after_iter: bool):
+    """Two epochs and a bit of three windows each, stopped after `stop` windows."""
+    whole = make_loader()
+    expected = numbers([window for _ in range(5) for window in whole])
+    first, resumed = make_loader(), make_loader()
+    passes, rest = divmod(stop, 3)
+    for _ in range(passes):
+        numbers(first)
+    numbers(islice(first, rest))
+    state = first.state_dict()
+    if is_loaded_after_iter:  # the order of Lightning
+        windows = iter(resumed)
+        resumed.load_state_dict(state)
+        seen = numbers(windows)
+    else:
+        resumed.load_state_dict(state)
+        seen = numbers(resumed)
+    seen += numbers(resumed)
+    assert seen == expected[stop : stop + len(seen)]
+    assert len(seen) >= 4
+
+
+def test_state_counts_what_was_yielded():
+    loader = make_loader()
+    windows = iter(loader)
+    assert loader.state_dict() == {"epoch": 0, "position": 0}
+    next(windows)
+    assert loader.state_dict() == {"epoch": 0, "position": 1}
+    numbers(windows)
+    assert loader.state_dict() == {"epoch": 0, "position": 3}
+    next(iter(loader))
+    assert loader.state_dict() == {"epoch": 1, "position": 1}
+
+
+def test_state_of_another_length_is_refused():
+    with pytest.raises(DataError, match="other data or another batch size"):
+        make_loader(num_items=4).load_state_dict({"epoch": 0, "position": 3})
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 4))
+def test_ranks_share_each_window_without_loss(num_items: int, global_batch_size: int, num_ranks: int):
+    knobs: dict[str, Any] = {"global_batch_size": global_batch_size, "num_ranks": num_ranks}
+    if min(num_items, global_batch_size) < num_ranks:
+        with pytest.raises(DataError, match="each of"):
+            make_loader(num_items, **knobs)
+        return
+    shares = [numbers(make_loader(num_items, rank=rank, **knobs)) for rank in range(num_ranks)]
+    assert len({len(share) for share in shares}) == 1
+    windows = [list(chain.from_iterable(parts)) for parts in zip(*shares, strict=True)]
+    assert all(part for share in shares for part in share)
+    assert sorted(chain.from_iterable(windows)) == list(range(num_items))
+    if window_bounds(num_items, global_batch_size, num_ranks) == window_bounds(num_items, global_batch_size, 1):
+        assert windows == numbers(make_loader(num_items, global_batch_size=global_batch_size))
+
+
+def test_tail_smaller_than_the_ranks_joins_the_window_before():
+    """9 items by 4 over 2 ranks: 4, then 5 = 4 + 1."""
+    assert window_bounds(9, 4, 2) == [(0, 4), (4, 9)]
+    assert window_bounds(9, 4, 1) == [(0, 4), (4, 8), (8, 9)]
+
+
+def test_no_item_and_no_micro_batch():
+    with pytest.raises(DataError, match="0 items"):
+        make_loader(num_items=0)
+    with pytest.raises(DataError, match="micro_batch_size=0"):
+        make_loader(micro_batch_size=0)
