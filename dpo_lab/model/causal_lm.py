@@ -1,0 +1,196 @@
+"""Causal language models: a response is many decisions, one a token."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, final
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from dpo_lab.model.dropout import restore_config_dropout, set_config_dropout, set_module_dropout
+from dpo_lab.model.fingerprint import weight_fingerprint
+from dpo_lab.model.loading import load_causal_lm, load_weights_into
+from dpo_lab.model.policy import Inputs, Policy
+from dpo_lab.model.text_encoding import TextEncoder
+from dpo_lab.errors import UserError
+from dpo_lab.ranges import Fraction
+from dpo_lab.types import Encoded, Example, LogProbs
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+def causal_lm(
+    *,
+    path: str,
+    dtype: Dtype = "float32",
+    dropout: Fraction = 0.0,
+    chat_template: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> "CausalLM":
+    """Any model that transformers' AutoModelForCausalLM loads.
+
+    Args:
+        path: a folder, or a hub name such as ``Qwen/Qwen3-0.6B``.
+        dtype: of the weights that are trained, whatever the checkpoint holds. In bfloat16 small steps round to
+            nothing; mixed precision is ``trainer.precision=bf16-mixed`` over float32 weights.
+        dropout: every dropout rate of the model, in [0, 1). 0 is none, whatever the checkpoint's config says.
+        chat_template: file with a Jinja template that replaces the tokenizer's own.
+        revision: of a hub model: a branch, tag or commit.
+        trust_remote_code: run code that comes with the model.
+
+    Raises:
+        UserError: when the model cannot be had; the message says what to do.
+    """
+    model, tokenizer, rates = load_causal_lm(
+        path, dtype=dtype, dropout=dropout, revision=revision, trust_remote_code=trust_remote_code
+    )
+    if chat_template is not None:
+        tokenizer.chat_template = _read_template(chat_template)
+    return CausalLM(model, tokenizer, dtype=dtype, dropout=dropout, exported_dropout=rates)
+
+
+def _read_template(file: str) -> str:
+    if not os.path.isfile(file):
+        raise UserError(f"model.chat_template: no file {file}")
+    return Path(file).read_text(encoding="utf-8")
+
+
+@final
+class CausalLM(Policy):
+    """A causal language model of transformers and its tokenizer, as a policy.
+
+    Rows are padded on the right and positions are counted from the first token, so neither padding nor the other
+    rows of a batch change a log-probability.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, dtype: Dtype, dropout: float, exported_dropout: dict[str, float]
+    ):
+        super().__init__()
+        self.model = model
+        self.encoder = TextEncoder(tokenizer)
+        self.dtype_name: Dtype = dtype
+        self.dropout = dropout
+        self._exported_dropout = exported_dropout
+        set_module_dropout(model, dropout)
+
+    @property
+    def end_id(self) -> int:
+        return self.encoder.end_id
+
+    @property
+    def max_positions(self) -> int | None:
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        return self.encoder.encode(examples)
+
+    def collate(self, groups: Sequence[Encoded]) -> Inputs:
+        """Right-padded `input_ids[n, l]` and `attention_mask[n, l]`, and where each row's response lies."""
+        rows = [(group.prompt, response) for group in groups for response in group.responses]
+        width = max(len(prompt) + len(response) for prompt, response in rows)
+        input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+        attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for index, (prompt, response) in enumerate(rows):
+            ids = torch.tensor([*prompt, *response], dtype=torch.long)
+            input_ids[index, : len(ids)] = ids
+            attention_mask[index, : len(ids)] = 1
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "response_start": torch.tensor([len(prompt) for prompt, _ in rows]),
+            "response_length": torch.tensor([len(response) for _, response in rows]),
+        }
+
+    def decision_mask(self, inputs: Inputs) -> Bool[Tensor, " n t"]:
+        length = inputs["response_length"]
+        return torch.arange(int(length.max()), device=length.device)[None] < length[:, None]
+
+    def log_prob(self, inputs: Inputs) -> LogProbs:
+        input_ids, attention_mask = inputs["input_ids"], inputs["attention_mask"]
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        logits = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
+        ).logits
+        mask = self.decision_mask(inputs)
+        steps = torch.arange(mask.shape[1], device=mask.device)
+        target_at = torch.where(mask, inputs["response_start"][:, None] + steps, 1)
+        target = input_ids.gather(1, target_at)
+        # The token at position i is decided by the logits at i - 1.
+        decided = logits.gather(1, (target_at - 1)[..., None].expand(-1, -1, logits.shape[-1]))
+        with torch.autocast(device_type=input_ids.device.type, enabled=False):
+            decided = decided.to(torch.promote_types(decided.dtype, torch.float32))
+            chosen_logit = decided.gather(-1, target[..., None]).squeeze(-1)
+            token = chosen_logit - torch.logsumexp(decided, dim=-1)
+        return LogProbs(torch.where(mask, token, 0.0), mask)
+
+    @torch.no_grad()
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
+    ) -> list[list[int]]:
+        device = self.model.device
+        width = max(len(prompt) for prompt in prompts)
+        input_ids = torch.zeros(len(prompts), width, dtype=torch.long)
+        attention_mask = torch.zeros(len(prompts), width, dtype=torch.long)
+        for index, prompt in enumerate(prompts):
+            input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
+            attention_mask[index, width - len(prompt) :] = 1
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        was_training = self.model.training
+        self.model.eval()
+        # generate draws from the global generators, which must come out of this unchanged.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            output = self.model.generate(
+                input_ids=input_ids.to(device),
+                attention_mask=attention_mask.to(device),
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=self.end_id,
+                pad_token_id=self.end_id,
+            )
+        self.model.train(was_training)
+        return [self._until_end(row) for row in output[:, width:].tolist()]
+
+    def _until_end(self, response: list[int]) -> list[int]:
+        return response[: response.index(self.end_id) + 1] if self.end_id in response else response
+
+    def decode(self, response: Sequence[int]) -> str:
+        return self.encoder.tokenizer.decode(list(response), skip_special_tokens=True)
+
+    def load_other(self, path: str) -> "CausalLM":
+        model, tokenizer, rates = load_causal_lm(path, dtype=self.dtype_name, dropout=self.dropout)
+        other = CausalLM(
+            model, tokenizer, dtype=self.dtype_name, dropout=self.dropout, exported_dropout=rates
+        )
+        if tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
+            raise UserError(f"{path} has another tokenizer than the policy, so their log-probabilities cannot be compared")
+        return other
+
+    def load_weights(self, folder: Path) -> None:
+        load_weights_into(self.model, folder)
+
+    def export(self, folder: Path) -> None:
+        """Write model and tokenizer in transformers' format, with the dropout rates that the model came with."""
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        applied = {name: self.dropout for name in self._exported_dropout}
+        restore_config_dropout(self.model.config, self._exported_dropout)
+        try:
+            self.model.save_pretrained(folder)
+        finally:
+            restore_config_dropout(self.model.config, applied)
+        self.encoder.tokenizer.save_pretrained(folder)
+
+    def fingerprint(self) -> str:
+        return weight_fingerprint(self.model)
+
+    def encoding_fingerprint(self) -> str:
+        return self.encoder.fingerprint()

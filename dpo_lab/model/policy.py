@@ -1,0 +1,84 @@
+"""What every policy gives, whatever kind of model it is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from dpo_lab.types import Encoded, Example, LogProbs
+
+Inputs = dict[str, Tensor]
+
+
+class Policy(ABC, nn.Module):
+    """A model with a log-probability of responses.
+
+    Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
+    """
+
+    @abstractmethod
+    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Token ids of each example: the prompt once, each response without it, in the order given."""
+
+    @abstractmethod
+    def collate(self, groups: Sequence[Encoded]) -> Inputs:
+        """Tensors of all responses of all groups, one row each, in order. Nothing is cut."""
+
+    @abstractmethod
+    def decision_mask(self, inputs: Inputs) -> Bool[Tensor, " n t"]:
+        """The mask that `log_prob` of the same inputs gives, known without running the model."""
+
+    @abstractmethod
+    def log_prob(self, inputs: Inputs) -> LogProbs:
+        """Log-probability of every decision of every row, float32 or wider, nats."""
+
+    @abstractmethod
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
+    ) -> list[list[int]]:
+        """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution)."""
+
+    @abstractmethod
+    def decode(self, response: Sequence[int]) -> str:
+        """Text of a response, without special tokens."""
+
+    @abstractmethod
+    def load_other(self, path: str) -> "Policy":
+        """Another policy of the same kind, from a folder or a hub name, that must share this one's tokens.
+
+        Raises:
+            UserError: when its tokenizer differs.
+        """
+
+    @abstractmethod
+    def load_weights(self, folder: Path) -> None:
+        """Replace the weights by those that `export` wrote to `folder`.
+
+        Raises:
+            UserError: when a tensor is missing, unknown or of another shape.
+        """
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write model and tokenizer so that plain transformers loads them from `folder`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of every weight: name, dtype, shape and bytes."""
+
+    @abstractmethod
+    def encoding_fingerprint(self) -> str:
+        """Hash of everything that `encode` depends on: tokenizer, special tokens, chat template."""
+
+    @property
+    @abstractmethod
+    def end_id(self) -> int:
+        """Id of the token that ends a response."""
+
+    @property
+    @abstractmethod
+    def max_positions(self) -> int | None:
+        """Longest prompt and response together that the model can score; None where there is no limit."""

@@ -1,0 +1,27 @@
+"""What every reference gives."""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from dpo_lab.model.policy import Inputs
+from dpo_lab.types import LogProbs
+
+
+class Reference(ABC):
+    """Log-probabilities that the policy is measured against.
+
+    Not a torch module: the training module, its optimizer, `.train()` and checkpoints cannot see what it holds.
+    """
+
+    @abstractmethod
+    def log_prob(self, inputs: Inputs) -> LogProbs:
+        """Log-probability of every decision of every row, nats, without gradient."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> None:
+        """Move what it holds to `device`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of what it holds now; equal hashes give equal log-probabilities."""

@@ -1,0 +1,37 @@
+"""No reference: "reference-free" preference optimisation."""
+
+from typing import final
+
+import torch
+
+from dpo_lab.model.policy import Inputs, Policy
+from dpo_lab.reference.reference import Reference
+from dpo_lab.types import LogProbs
+
+
+def uniform(policy: Policy) -> "UniformReference":
+    """Log-prob 0 for every decision, so that a log-ratio is the policy's own log-probability.
+
+    The constant of a uniform distribution is left out, as in the original code's ``reference_free``; between
+    responses of different lengths that constant would matter.
+    """
+    return UniformReference(policy)
+
+
+@final
+class UniformReference(Reference):
+    """Holds nothing; asks the policy only which decisions there are."""
+
+    def __init__(self, policy: Policy):
+        self._decision_mask = policy.decision_mask
+
+    @torch.no_grad()
+    def log_prob(self, inputs: Inputs) -> LogProbs:
+        mask = self._decision_mask(inputs)
+        return LogProbs(torch.zeros(mask.shape, device=mask.device), mask)
+
+    def to(self, device: torch.device) -> None:
+        """Nothing to move."""
+
+    def fingerprint(self) -> str:
+        return "uniform"

@@ -1,0 +1,32 @@
+"""What policy and reference start from: the model as loaded, or a supervised stage on it."""
+
+from dataclasses import dataclass
+
+from dpo_lab.ranges import NonNegativeInt, Positive, PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedStart:
+    """Knobs of `start=supervised`: before preference training the model imitates the data's demonstrations.
+
+    The result is built once and found again by its content: same model, data and knobs, same weights.
+
+    Attributes:
+        seed: of initial weights and order. Its own, so that the run's `seed` never moves the reference.
+        max_steps: optimizer steps.
+        lr: peak learning rate of AdamW, cosine schedule.
+        warmup_steps: optimizer steps until the peak rate.
+        global_batch_size: demonstrations an optimizer step.
+        num_threads: threads of arithmetic: the rounding, so the weights, may depend on their number.
+    """
+
+    seed: NonNegativeInt = 0
+    max_steps: PositiveInt = 300
+    lr: Positive = 3e-3
+    warmup_steps: NonNegativeInt = 10
+    global_batch_size: PositiveInt = 64
+    num_threads: PositiveInt = 1
+
+
+def none() -> None:
+    """`start=none`: policy and reference start from the model as it was loaded or initialised."""

@@ -1,0 +1,49 @@
+"""How long, in what precision, on what device: everything about training that is not the experiment's idea."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dpo_lab.ranges import Positive, PositiveInt
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """Knobs of `trainer=cpu` and `trainer=gpu`.
+
+    Attributes:
+        accelerator: "cpu", or "gpu" for one CUDA device.
+        max_steps: optimizer steps; null leaves it to `max_epochs`. Both: whichever ends first.
+        max_epochs: passes over the data; null leaves it to `max_steps`.
+        precision: "32-true", or "bf16-mixed" (float32 weights, bfloat16 arithmetic where it is safe).
+        global_batch_size: items an optimizer step, over all micro-batches: pairs for paired losses.
+        micro_batch_size: items computed at once, for memory; null is all. It never changes the gradient.
+        clip_norm: largest gradient norm; null does not clip.
+        validate_every: optimizer steps between validations; null: only before the first update and after the last,
+            where one is made in any case.
+        checkpoint_every: optimizer steps between checkpoints; null: only at the end.
+        keep_last: checkpoints kept.
+        save: "last" writes checkpoints and the trained model; "none" keeps records only.
+        num_threads: threads of arithmetic; null leaves it to the library.
+        zero_gradient_ok: patterns (``*.k_proj.bias``) of tensors that may get no gradient in the first three updates.
+    """
+
+    accelerator: Literal["cpu", "gpu"] = "cpu"
+    max_steps: PositiveInt | None = None
+    max_epochs: PositiveInt | None = 1
+    precision: Precision = "32-true"
+    global_batch_size: PositiveInt = 32
+    micro_batch_size: PositiveInt | None = None
+    clip_norm: Positive | None = 1.0
+    validate_every: PositiveInt | None = None
+    checkpoint_every: PositiveInt | None = None
+    keep_last: PositiveInt = 1
+    save: Literal["last", "none"] = "last"
+    num_threads: PositiveInt | None = None
+    zero_gradient_ok: list[str]
+
+    def num_steps(self, windows_per_epoch: int) -> int:
+        """Optimizer steps of the run: `max_steps` and `max_epochs`, whichever ends first."""
+        by_epochs = None if self.max_epochs is None else self.max_epochs * windows_per_epoch
+        return min(limit for limit in (self.max_steps, by_epochs) if limit is not None)
