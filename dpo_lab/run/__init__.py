@@ -1,0 +1,23 @@
+"""The run folder: what is written, how it is read back. Importing it does not import torch."""
+
+from dpo_lab.run.claim import AlreadyFinished, FolderClaimed
+from dpo_lab.run.folder import RunFolder, status_after
+from dpo_lab.run.identity import COSMETIC_KEYS, hash_files, run_id
+from dpo_lab.run.predictions import hex_key
+from dpo_lab.run.provenance import collect_provenance, describe_differences
+from dpo_lab.run.read import Run, read_run
+
+__all__ = [
+    "COSMETIC_KEYS",
+    "AlreadyFinished",
+    "FolderClaimed",
+    "Run",
+    "RunFolder",
+    "collect_provenance",
+    "describe_differences",
+    "hash_files",
+    "hex_key",
+    "read_run",
+    "run_id",
+    "status_after",
+]

@@ -1,0 +1,101 @@
+"""Which run is this? A hash of what decides its numbers, and of nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ID_LENGTH = 12
+
+# THE list of what never enters an id. A name covers the key itself and everything below it.
+COSMETIC_KEYS: tuple[str, ...] = (
+    "logger",  # where curves are mirrored to
+    "runs_dir",  # folders can be moved
+    "cache_dir",
+    "name",  # a label for people; it is the folder around the id
+    "fresh",  # asks for another attempt at the same run
+    "resume",  # a resumed run is the run that it continues
+    "trainer.num_threads",  # how fast, not what
+    "trainer.micro_batch_size",  # the gradient of a window does not depend on how it is split
+    "reference.cache",  # log-probs read from disk are the log-probs that would be computed
+)
+
+# A path is no identity: the same file may move, and another may take its place. Where `contents` has the
+# hash under the name on the right, the path on the left is left out of the id.
+CONTENT_OF: dict[str, str] = {
+    "data.path": "data",
+    "data.validation_path": "data",
+    "model.path": "initial_weights",
+    "reference.path": "reference",
+}
+
+
+def run_id(config: Mapping[str, Any], contents: Mapping[str, str]) -> str:
+    """First 12 hex digits of a SHA-256 over the resolved config and the contents it points at.
+
+    >>> run_id({"seed": 0, "runs_dir": "a"}, {"data": "5e"}) == run_id({"runs_dir": "b", "seed": 0}, {"data": "5e"})
+    True
+    >>> run_id({"seed": 0}, {}) == run_id({"seed": 1}, {})
+    False
+
+    `config` is plain and resolved; keys of `COSMETIC_KEYS` do not count. `contents` are hashes of what lies
+    outside of the config: ``data`` (training and validation), ``tokenizer``, ``initial_weights``, ``reference``.
+
+    Raises:
+        TypeError: for a value that has no canonical form, naming its key.
+    """
+    left_out = {*COSMETIC_KEYS, *(path for path, content in CONTENT_OF.items() if content in contents)}
+    text = canonical_json({"config": without(config, left_out), "contents": dict(contents)})
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def without(config: Mapping[str, Any], names: set[str], prefix: str = "") -> dict[str, Any]:
+    """A copy of `config` less the dotted `names` and all that stands below them."""
+    kept: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if name not in names:
+            kept[key] = without(value, names, f"{name}.") if isinstance(value, Mapping) else value
+    return kept
+
+
+def canonical_json(value: Any) -> str:
+    """The one text of a value: keys sorted, no spaces, whole floats written as integers.
+
+    >>> canonical_json({"b": 1.0, "a": (0.1, None)})
+    '{"a":[0.1,null],"b":1}'
+
+    Raises:
+        TypeError: for a value that is not a scalar, a mapping or a sequence, naming its key.
+    """
+    return json.dumps(_canonical(value, "value"), sort_keys=True, separators=(",", ":"))
+
+
+def hash_files(*paths: Path | str) -> str:
+    """SHA-256 over the bytes of files, in the order given, whatever their names.
+
+    Each file is framed by its length, so that moving bytes from one file to the next is seen.
+    """
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        digest.update(path.stat().st_size.to_bytes(8, "big"))
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _canonical(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item, f"{name}[{index}]") for index, item in enumerate(value)]
+    # On a command line `beta=1` and `beta=1.0` are one wish.
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{name} is a {type(value).__name__}; an id is made of plain values")

@@ -1,0 +1,69 @@
+"""predictions.parquet: what the policy and the reference say of each example, evaluation by evaluation."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpo_lab.run.files import write_atomic
+
+SCHEMA = pa.schema(
+    [
+        pa.field("step", pa.int64(), nullable=False),  # optimizer steps done before this evaluation
+        pa.field("split", pa.string(), nullable=False),  # "val"
+        pa.field("key", pa.string(), nullable=False),  # 128-bit hash of prompt and response, 32 hex digits
+        pa.field("group", pa.int64(), nullable=False),  # rows that answer one prompt share a group
+        pa.field("role", pa.string(), nullable=False),  # "chosen" or "rejected"
+        pa.field("policy_log_prob", pa.float64(), nullable=False),  # sum over the response, nats
+        pa.field("reference_log_prob", pa.float64()),  # null where the loss asks for no reference
+        pa.field("length", pa.int64(), nullable=False),  # decisions
+        pa.field("reward", pa.float64()),  # as the loss defines it; null where it defines none
+    ]
+)
+
+
+@final
+class Predictions:
+    """All evaluations of a run so far; every new one rewrites the file, whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tables: list[pa.Table] = []
+
+    def append(self, rows: Mapping[str, Sequence[Any]]) -> None:
+        """Add one evaluation and write the file: one sequence a column of `SCHEMA`, all of one length.
+
+        Raises:
+            ValueError: a column is missing, unknown, of another length or holds another type, naming it.
+        """
+        if rows.keys() != set(SCHEMA.names):
+            odd = sorted(rows.keys() ^ set(SCHEMA.names))
+            raise ValueError(f"predictions: columns missing or unknown: {', '.join(odd)}")
+        lengths = {name: len(values) for name, values in rows.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"predictions: columns differ in length: {lengths}")
+        table = pa.table([_column(field, rows[field.name]) for field in SCHEMA], schema=SCHEMA)
+        everything = pa.concat_tables([*self._tables, table])
+        write_atomic(self.path, lambda file: pq.write_table(everything, file))
+        self._tables.append(table)
+
+
+def hex_key(high: int, low: int) -> str:
+    """The 128-bit key of a response, two signed 64-bit integers, as 32 hex digits.
+
+    >>> hex_key(-1, 10)
+    'ffffffffffffffff000000000000000a'
+    """
+    return f"{high % 2**64:016x}{low % 2**64:016x}"
+
+
+def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
+    try:
+        column = pa.array(list(values), field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"predictions: {field.name}: {error}") from error
+    if column.null_count and not field.nullable:
+        raise ValueError(f"predictions: {field.name} holds null")
+    return column

@@ -1,0 +1,91 @@
+"""A run read back from its folder, and from nothing else. No torch."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, final
+
+from omegaconf import OmegaConf
+
+from dpo_lab.errors import UserError
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """What a run folder says.
+
+    `config` is resolved; `info` is run.json (status, seeds, hashes, versions, ...); `metrics` and `timing` have
+    one row a logged step, where a number that was not finite reads as nan.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    info: dict[str, Any]
+    metrics: list[dict[str, float]]
+    timing: list[dict[str, float]]
+
+    @property
+    def status(self) -> str:
+        return self.info["status"]
+
+    def curve(self, name: str) -> tuple[list[float], list[float]]:
+        """Steps and values of one curve, where it was logged."""
+        rows = [row for row in self.metrics if name in row]
+        return [row["step"] for row in rows], [row[name] for row in rows]
+
+
+def read_run(path: Path | str) -> Run:
+    """Read a run folder, finished or not.
+
+    Raises:
+        UserError: `path` is no run folder, or one of its files cannot be read; the message names it.
+    """
+    path = Path(path)
+    info = read_info(path)
+    if not info:
+        raise UserError(f"{path} is not the folder of a run: it has no run.json")
+    config_file = path / "config.yaml"
+    config = OmegaConf.to_container(OmegaConf.load(config_file)) if config_file.exists() else {}
+    return Run(
+        path=path,
+        config=cast(dict[str, Any], config),
+        info=info,
+        metrics=read_rows(path / "metrics.jsonl"),
+        timing=read_rows(path / "timing.jsonl"),
+    )
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """What run.json in a folder says; empty where there is none.
+
+    Raises:
+        UserError: the file is not JSON.
+    """
+    file = path / "run.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+
+
+def read_rows(file: Path) -> list[dict[str, float]]:
+    """Rows of a JSON-lines file; none where there is no file. A last line cut short by a crash does not count.
+
+    Raises:
+        UserError: a line before the last is damaged, naming it.
+    """
+    if not file.exists():
+        return []
+    *lines, _cut_short = file.read_text(encoding="utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{file} line {number} is damaged: {error}") from error
+        rows.append({name: math.nan if value is None else value for name, value in row.items()})
+    return rows
