@@ -1,0 +1,163 @@
+"""Everything of one run, built from its config in the order in which one thing needs another."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
+from dpo_lab.assemble.start import train_start
+from dpo_lab.data.encode_source import encode_source
+from dpo_lab.data.encoded import EncodedDataset, Kind
+from dpo_lab.data.report import DataReport
+from dpo_lab.data.source import DataSource
+from dpo_lab.data.token_cache import load_or_encode
+from dpo_lab.data.windows import WindowLoader
+from dpo_lab.errors import UserError
+from dpo_lab.logger.logger import Logger
+from dpo_lab.model.policy import Policy
+from dpo_lab.module import OptimizerFactory
+from dpo_lab.needs import Objective
+from dpo_lab.reference.reference import Reference
+from dpo_lab.sampling import SampleSettings
+from dpo_lab.seeds import derive_seeds
+from dpo_lab.trainer import TrainerSettings
+from dpo_lab.types import Text
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Objects of one run. `contents` are hashes of all that the config only points at."""
+
+    policy: Policy
+    reference: Reference | None
+    objective: Objective
+    source: DataSource
+    report: DataReport
+    train: WindowLoader
+    validation: WindowLoader | None
+    make_optimizer: OptimizerFactory
+    trainer: TrainerSettings
+    logger: Logger
+    samples: SampleSettings
+    seeds: dict[str, int]
+    num_steps: int
+    contents: dict[str, str]
+    dropout: float
+    start_found: bool | None
+    tokens_found: bool
+
+    @property
+    def reference_is_policy(self) -> bool:
+        """Whether the reference holds exactly the weights that the policy starts from."""
+        return self.contents.get("reference") == self.contents["initial_weights"]
+
+
+def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> Experiment:
+    """Build a run from its resolved, checked config: data, model, its start, tokens, reference, the rest.
+
+    `say` gets a line about each thing that takes time or was dropped.
+
+    Raises:
+        UserError: for whatever the user can mend, before training begins.
+    """
+    packages = ("dpo_lab", *config["plugins"])
+    build = partial(_build, config, packages)
+    seeds = derive_seeds(config["seed"], config["seeds"])
+    objective = build_objective(config["loss"], packages)
+    settings: TrainerSettings = build("trainer")
+    source: DataSource = build("data")
+    start = build("start")
+    init_seed = seeds["init"] if start is None else start.seed
+    policy: Policy = build("model", corpus=corpus(source), seed=init_seed)
+    _check_length(source, policy)
+    cache_dir = Path(config["cache_dir"]).expanduser()
+    start_found = None if start is None else train_start(policy, source, start, cache_dir)
+    tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
+    report = source.report.merge(tokens.report)
+    for line in report.lines():
+        say(line)
+    reference: Reference | None = build("reference", policy=policy) if "reference" in objective.needs else None
+    kind: Kind = "pairs" if "pairs" in objective.needs else "chosen"
+    make_loader = partial(
+        WindowLoader,
+        kind=kind,
+        collate=policy.collate,
+        seed=seeds["order"],
+        global_batch_size=settings.global_batch_size,
+        micro_batch_size=settings.micro_batch_size,
+    )
+    train = make_loader(tokens.datasets["train"], shuffle=source.shuffle)
+    num_validation = len(tokens.datasets["validation"].items(kind))
+    contents = {
+        "data": source.fingerprint,
+        "tokenizer": policy.encoding_fingerprint(),
+        "initial_weights": policy.fingerprint(),
+    }
+    if reference is not None:
+        contents["reference"] = reference.fingerprint()
+    num_steps = settings.num_steps(len(train))
+    return Experiment(
+        policy=policy,
+        reference=reference,
+        objective=objective,
+        source=source,
+        report=report,
+        train=train,
+        validation=make_loader(tokens.datasets["validation"], shuffle=False, is_continued=False) if num_validation else None,
+        make_optimizer=_bind_optimizer(config, packages, num_steps),
+        trainer=settings,
+        logger=build("logger"),
+        samples=SampleSettings(**config["samples"]),
+        seeds=seeds,
+        num_steps=num_steps,
+        contents=contents,
+        dropout=float(config["model"].get("dropout", 0.0)),
+        start_found=start_found,
+        tokens_found=tokens.hit,
+    )
+
+
+def corpus(source: DataSource) -> list[str]:
+    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of validation."""
+    return [
+        text
+        for example in [*source.train, *source.demonstrations]
+        for part in (example.prompt, *example.responses)
+        for text in _texts(part)
+    ]
+
+
+def _texts(part: Text) -> list[str]:
+    return [part] if isinstance(part, str) else [message["content"] for message in part]
+
+
+def _build(config: Mapping[str, Any], packages: tuple[str, ...], group: str, **given: Any) -> Any:
+    return instantiate(config[group], packages, **given)
+
+
+def _bind_optimizer(config: Mapping[str, Any], packages: tuple[str, ...], num_steps: int) -> OptimizerFactory:
+    return partial(bind(config["optimizer"], packages), num_steps=num_steps)
+
+
+def _check_length(source: DataSource, policy: Policy) -> None:
+    limit = policy.max_positions
+    if limit is not None and source.max_length > limit:
+        raise UserError(f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows")
+
+
+def _tokens_key(policy: Policy, source: DataSource) -> str:
+    parts = (source.fingerprint, policy.encoding_fingerprint(), str(source.max_length), source.on_overflow)
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
+
+
+def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str, EncodedDataset]:
+    sets = {"train": source.train, "validation": source.validation}
+    return {
+        name: encode_source(
+            examples, policy.encode, source.max_length, source.on_overflow, report, policy.end_id
+        )
+        for name, examples in sets.items()
+    }

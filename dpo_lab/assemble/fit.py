@@ -1,0 +1,146 @@
+"""One training run on what was assembled: evaluate, train, evaluate, keep."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+
+from dpo_lab.assemble.experiment import Experiment
+from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.checkpoints import Checkpoints
+from dpo_lab.module import PreferenceModule
+from dpo_lab.progress import ProgressReport
+from dpo_lab.recorder import Recorder
+from dpo_lab.run import RunFolder
+from dpo_lab.run.files import write_text
+from dpo_lab.samples import Sample, draw_samples, summarize
+from dpo_lab.start_checks import StartChecks
+
+TABLE_ROWS = 16
+
+
+class ReferenceMovedError(RuntimeError):
+    """The frozen reference does not hold the weights that it held before training."""
+
+
+def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -> None:
+    """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the model.
+
+    Raises:
+        StartCheckError: a check on the first updates failed.
+        ReferenceMovedError: the reference was changed by training.
+    """
+    settings = experiment.trainer
+    module = PreferenceModule(
+        experiment.policy,
+        experiment.reference,
+        experiment.objective,
+        experiment.make_optimizer,
+        clip_norm=settings.clip_norm,
+    )
+    checks = StartChecks(
+        reference_is_policy=experiment.reference_is_policy,
+        dropout=experiment.dropout,
+        precision=settings.precision,
+        zero_gradient_ok=tuple(settings.zero_gradient_ok),
+        num_steps=experiment.num_steps,
+    )
+    recorder = Recorder(
+        folder,
+        experiment.logger,
+        checks,
+        num_steps=experiment.num_steps,
+        items_per_epoch=len(experiment.train.items),
+    )
+    items = "pairs" if "pairs" in experiment.objective.needs else "responses"
+    callbacks: list[pl.Callback] = [checks, recorder, ProgressReport(experiment.num_steps, title="training", items=items)]
+    if settings.save != "none":
+        callbacks.append(
+            Checkpoints(
+                folder, every=settings.checkpoint_every, keep_last=settings.keep_last, num_steps=experiment.num_steps
+            )
+        )
+    with computing(settings.num_threads):
+        trainer = make_trainer(
+            settings,
+            num_steps=experiment.num_steps,
+            callbacks=callbacks,
+            validate_every=settings.validate_every if experiment.validation is not None else None,
+        )
+        before = _evaluate(experiment, trainer, module, recorder)
+        torch.manual_seed(experiment.seeds["dropout"])
+        trainer.fit(module, experiment.train, experiment.validation)
+        is_validated = settings.validate_every is not None and experiment.num_steps % settings.validate_every == 0
+        after = _evaluate(experiment, trainer, module, recorder, skip_validation=is_validated)
+        recorder.flush()
+    _check_reference(experiment)
+    _keep_samples(experiment, folder, before, after)
+    if settings.save != "none":
+        _export(experiment, folder)
+    _summarize(experiment, recorder.last_row, before, after, say)
+
+
+def _evaluate(
+    experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, recorder: Recorder, *, skip_validation: bool = False
+) -> list[Sample]:
+    """Validation and samples at the policy's present weights, into the row of the present step."""
+    if experiment.validation is not None and not skip_validation:
+        trainer.validate(module, experiment.validation, verbose=False)
+    device = trainer.strategy.root_device
+    experiment.policy.to(device)
+    if experiment.reference is not None:
+        experiment.reference.to(device)
+    encoded = experiment.validation.dataset.encoded if experiment.validation else experiment.train.dataset.encoded
+    prompts = [example.prompt for example in encoded[: experiment.samples.num]]
+    samples = draw_samples(
+        experiment.policy,
+        experiment.reference,
+        prompts,
+        experiment.samples,
+        seed=experiment.seeds["sampling"],
+        true_reward=experiment.source.true_reward,
+    )
+    recorder.add(trainer.global_step, summarize(samples))
+    return samples
+
+
+def _check_reference(experiment: Experiment) -> None:
+    if experiment.reference is not None and experiment.reference.fingerprint() != experiment.contents["reference"]:
+        raise ReferenceMovedError("the reference does not hold the weights that it held before training")
+
+
+def _keep_samples(experiment: Experiment, folder: RunFolder, before: list[Sample], after: list[Sample]) -> None:
+    steps = ((0, before), (experiment.num_steps, after))
+    rows_of_steps = [sample.as_row(step) for step, samples in steps for sample in samples]
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of_steps)
+    write_text(folder.path / "samples.jsonl", "".join(lines))
+    rows = [[old.prompt, old.response, new.response] for old, new in zip(before, after, strict=True)]
+    if rows:
+        experiment.logger.table("samples", ["prompt", "before", "after"], rows[:TABLE_ROWS])
+
+
+def _export(experiment: Experiment, folder: RunFolder) -> None:
+    """model/ appears whole or not at all."""
+    partial = folder.path / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    experiment.policy.export(partial)
+    os.replace(partial, folder.path / "model")
+
+
+def _summarize(
+    experiment: Experiment, last: dict[str, float], before: list[Sample], after: list[Sample], say: Callable[[str], None]
+) -> None:
+    old, new = summarize(before), summarize(after)
+    shown = {name: value for name, value in last.items() if name.startswith(("val/", "samples/"))}
+    experiment.logger.summary({**shown, "num_steps": experiment.num_steps, "data_report": experiment.report.as_dict()})
+    if "val/rewards/accuracies" in last:
+        say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last['val/num_pairs']:.0f} pairs")
+    for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
+        if name in new:
+            say(
+                f"{unit}: {old[name]:.2f} ± {old[name + '_ci95']:.2f} before, {new[name]:.2f} ± {new[name + '_ci95']:.2f} "
+                f"after (mean of {len(after)} samples, 95 % interval)"
+            )

@@ -1,0 +1,102 @@
+"""The supervised stage that a policy may start from: built once, found again by its content."""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.data.encode_source import encode_source
+from dpo_lab.data.errors import DataError
+from dpo_lab.data.source import DataSource
+from dpo_lab.data.windows import WindowLoader
+from dpo_lab.loss.sft import sft
+from dpo_lab.model.policy import Policy
+from dpo_lab.module import PreferenceModule
+from dpo_lab.needs import Objective, Term
+from dpo_lab.optimizer.adamw import adamw
+from dpo_lab.progress import ProgressReport
+from dpo_lab.run.identity import canonical_json
+from dpo_lab.start import SupervisedStart
+from dpo_lab.trainer import TrainerSettings
+
+FORMAT = 1  # raise whenever this file trains other weights from the same inputs
+CLIP_NORM = 1.0
+DECISIVE_PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning")
+
+
+def train_start(policy: Policy, source: DataSource, settings: SupervisedStart, cache_dir: Path) -> bool:
+    """Give `policy` the weights of its supervised stage, trained now or found in `cache_dir`.
+
+    Of several processes one trains and the others wait for it. Returns whether the weights were found.
+
+    Raises:
+        DataError: when the data has no demonstrations.
+    """
+    if not source.demonstrations:
+        raise DataError("start=supervised: the data has no demonstrations to imitate; use start=none.")
+    folder = cache_dir / "starts" / start_key(policy, source, settings)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = folder.is_dir()
+        if not found:
+            _train(policy, source, settings)
+            partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+            policy.export(partial_folder)
+            os.replace(partial_folder, folder)
+            for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
+                shutil.rmtree(leftover)
+    policy.load_weights(folder)
+    return found
+
+
+def start_key(policy: Policy, source: DataSource, settings: SupervisedStart) -> str:
+    """Hash of all that the weights of the supervised stage depend on."""
+    versions = {package: importlib.metadata.version(package) for package in DECISIVE_PACKAGES}
+    content = {
+        "format": FORMAT,
+        "settings": vars(settings),
+        "initial_weights": policy.fingerprint(),
+        "encoding": policy.encoding_fingerprint(),
+        "data": source.fingerprint,
+        "max_length": source.max_length,
+        "on_overflow": source.on_overflow,
+        "versions": versions,
+    }
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+
+def _train(policy: Policy, source: DataSource, settings: SupervisedStart) -> None:
+    dataset = encode_source(
+        source.demonstrations, policy.encode, source.max_length, source.on_overflow, source.report, policy.end_id
+    )
+    loader = WindowLoader(
+        dataset,
+        "chosen",
+        policy.collate,
+        seed=settings.seed,
+        shuffle=True,
+        global_batch_size=settings.global_batch_size,
+    )
+    make_optimizer = partial(
+        adamw,
+        num_steps=settings.max_steps,
+        lr=settings.lr,
+        schedule="cosine",
+        warmup_steps=settings.warmup_steps,
+    )
+    module = PreferenceModule(policy, None, Objective((Term("sft", sft),)), make_optimizer, clip_norm=CLIP_NORM)
+    print(f"supervised stage: {settings.max_steps} steps on {len(dataset)} demonstrations", file=sys.stderr)
+    with computing(settings.num_threads):
+        trainer = make_trainer(
+            TrainerSettings(max_steps=settings.max_steps, max_epochs=None, zero_gradient_ok=[]),
+            num_steps=settings.max_steps,
+            callbacks=[ProgressReport(settings.max_steps, title="supervised", items="responses")],
+            validate_every=None,
+        )
+        trainer.fit(module, loader)

@@ -1,0 +1,132 @@
+"""`dpo-lab train` as a Hydra application: overrides and config are checked first, then Hydra runs one job or many."""
+
+import sys
+import traceback
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from dpo_lab.commands import completion
+from dpo_lab.config import ConfigError, check, find_faults
+from dpo_lab.config.overrides import review
+from dpo_lab.config.source import Source
+from dpo_lab.errors import UserError
+from dpo_lab.paths import CONF_DIR
+
+PROGRAM = "dpo-lab train"
+
+
+class JobFailedError(CompactHydraException):
+    """A job of a sweep ended with another exit code than 0. Hydra prints it without a traceback and ends with 1."""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``dpo-lab train`` with `argv` (what follows the verb) and return its exit code.
+
+    0 done; 1 an error of ours or of a library, or a sweep with a failure; 2 what the user can mend, with every fault
+    of the command line in one message. Anything else is what `dpo_lab.commands.train.train` returned.
+    """
+    parser = get_args_parser()
+    parser.prog = PROGRAM
+    args, unknown_flags = parser.parse_known_args(argv)
+    if args.shell_completion and any(override.startswith("query=") for override in args.overrides):
+        return completion.query(lambda: _run_hydra(argv), verb="train")
+    is_question = args.help or args.hydra_help or args.info is not None or args.shell_completion
+    if not is_question or unknown_flags:
+        _check_flags(parser, args)
+        _check_command(args, unknown_flags)
+    return _run_hydra(argv, multirun=args.multirun)
+
+
+def _check_flags(parser: ArgumentParser, args: Namespace) -> None:
+    if args.resolve and args.cfg is None:
+        parser.error("--resolve goes with --cfg, as in --cfg job --resolve")
+
+
+def _check_command(args: Namespace, unknown_flags: list[str]) -> None:
+    """Raise a `ConfigError` with the faults of all overrides and of the configs that they make.
+
+    With ``--cfg`` values are not judged: whoever asks for a config wants to see it, wrong or not.
+    """
+    source = _source(args)
+    if source is None or args.experimental_rerun is not None:
+        return
+    reviewed = review([*args.overrides, *unknown_flags], source, multirun=args.multirun)
+    faults = reviewed.faults
+    if args.cfg is None:
+        faults += [fault for config in reviewed.configs for fault in find_faults(config)]
+    if faults:
+        raise ConfigError(*dict.fromkeys(faults))
+
+
+def _source(args: Namespace) -> Source | None:
+    """Where Hydra will look; None for a relative ``--config-path``, which Hydra finds in a way of its own."""
+    conf_dir = args.config_path or str(CONF_DIR)
+    if not (Path(conf_dir).is_absolute() or conf_dir.startswith("pkg://")):
+        return None
+    extra_dir = str(Path(args.config_dir).absolute()) if args.config_dir else None
+    return Source(conf_dir, args.config_name or "train", extra_dir)
+
+
+def _run_hydra(argv: list[str], *, multirun: bool = False) -> int:
+    codes: list[int] = []
+    command_line = list(sys.argv)
+
+    def job(cfg: DictConfig) -> int:
+        codes.append(1)  # until the job says otherwise: it may leave by SystemExit
+        with _command_line(command_line):
+            codes[-1] = _run_job(cfg)
+        if codes[-1] != 0 and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise JobFailedError(f"a job of the sweep ended with exit code {codes[-1]}")
+        return codes[-1]
+
+    app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")(job)
+    try:
+        with _command_line([command_line[0], *argv]):
+            app()
+    except SystemExit as error:
+        could_not_compose = error.code == 1 and not codes and not multirun
+        return 2 if could_not_compose else _exit_code(error)
+    return max(codes, default=0)
+
+
+def _run_job(cfg: DictConfig) -> int:
+    """Train on one composed config; errors are told here, since Hydra would tell only the first of a sweep."""
+    overrides = list(HydraConfig.get().overrides.task)
+    try:
+        check(cfg)
+        from dpo_lab.commands.train import train
+
+        return train(cfg, overrides)
+    except UserError as error:
+        print(f"{' '.join([PROGRAM, *overrides])}: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception:
+        print(f"{' '.join([PROGRAM, *overrides])}:", file=sys.stderr)
+        traceback.print_exc()
+        return 1
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1
+
+
+@contextmanager
+def _command_line(argv: list[str]) -> Iterator[None]:
+    """Hydra reads ``sys.argv`` and nothing else; jobs see the command as it was typed."""
+    typed = sys.argv
+    sys.argv = argv
+    try:
+        yield
+    finally:
+        sys.argv = typed

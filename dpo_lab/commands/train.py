@@ -1,0 +1,74 @@
+"""`dpo-lab train`: one run, from composed config to run folder."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from dpo_lab.assemble import Experiment, assemble
+from dpo_lab.assemble.fit import fit
+from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, run_id
+from dpo_lab.run.provenance import device_info
+
+
+def train(cfg: DictConfig, overrides: Sequence[str]) -> int:
+    """Train on a composed, checked config; return the exit code. What it says on the way goes to stderr.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    # Set before transformers starts threads of its own, which would complain about a later fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if config["trainer"].get("num_threads") is not None:
+        torch.set_num_threads(config["trainer"]["num_threads"])
+    experiment = assemble(config, say)
+    identity = run_id(config, experiment.contents)
+    try:
+        folder = RunFolder.claim(config["runs_dir"], config["name"], identity, fresh=config["fresh"])
+    except AlreadyFinished as finished:
+        print(f"already finished: {finished.path}")
+        return 0
+    for earlier in folder.earlier:
+        say(f"an earlier attempt did not finish and stays as it is: {earlier}")
+    with folder:
+        _write_identity(folder, config, overrides, experiment)
+        describe(experiment, folder)
+        with experiment.logger.mirroring(folder, config, folder.info):
+            fit(experiment, folder, say)
+    print(folder.path)
+    return 0
+
+
+def say(line: str) -> None:
+    """Tell the user something that is not a result."""
+    print(line, file=sys.stderr)
+
+
+def describe(experiment: Experiment, folder: RunFolder) -> None:
+    """Say what is about to run, in a few lines."""
+    num_weights = sum(tensor.numel() for tensor in experiment.policy.parameters())
+    terms = " + ".join(
+        f"{term.weight:g} {term.name}" if len(experiment.objective.terms) > 1 else term.name
+        for term in experiment.objective.terms
+    )
+    if experiment.start_found is not None:
+        say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
+    say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
+    say(f"run folder: {folder.path}")
+
+
+def _write_identity(folder: RunFolder, config: dict[str, Any], overrides: Sequence[str], experiment: Experiment) -> None:
+    folder.write_config(config, overrides)
+    folder.write_code_diff()
+    folder.update(
+        **collect_provenance(),
+        **device_info(),
+        seeds=experiment.seeds,
+        hashes=experiment.contents,
+        num_steps=experiment.num_steps,
+    )
+    folder.write_data_report(experiment.report.as_dict())

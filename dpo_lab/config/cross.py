@@ -1,0 +1,123 @@
+"""Contradictions that no single signature can see. One function, one rule; all of them are in `CROSS_CHECKS`.
+
+A cross-check gets the plain config, whose values may be of any type (types are reported elsewhere), and yields
+faults.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dpo_lab.config.signature import TargetError, locate
+
+Plain = dict[str, Any]
+CrossCheck = Callable[[Plain], Iterator[str]]
+
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def has_an_end(cfg: Plain) -> Iterator[str]:
+    """A run needs a number of steps or of epochs."""
+    trainer = _group(cfg, "trainer")
+    ends = [key for key in ("max_steps", "max_epochs") if key in trainer]
+    if ends and all(trainer[key] is None for key in ends):
+        yield "trainer.max_steps and trainer.max_epochs are both null, so the run has no end; give one of them"
+
+
+def micro_batch_fits(cfg: Plain) -> Iterator[str]:
+    """A micro-batch is a part of an optimizer step's batch."""
+    trainer = _group(cfg, "trainer")
+    micro, whole = trainer.get("micro_batch_size"), trainer.get("global_batch_size")
+    if isinstance(micro, int) and isinstance(whole, int) and micro > whole:
+        yield f"trainer.micro_batch_size: must be at most trainer.global_batch_size, which is {whole}, got {micro}"
+
+
+def data_files_exist(cfg: Plain) -> Iterator[str]:
+    """What looks like a path to data must be one; anything else is taken for a hub name."""
+    data = _group(cfg, "data")
+    for key in ("path", "validation_path"):
+        path = data.get(key)
+        if isinstance(path, str) and _looks_like_a_file(path) and not Path(path).expanduser().exists():
+            yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
+
+
+def model_folders_exist(cfg: Plain) -> Iterator[str]:
+    """A model is a folder that is there, or a name that the hub could know."""
+    for group in ("model", "reference"):
+        path = _group(cfg, group).get("path")
+        if not isinstance(path, str) or path == "???" or (path and Path(path).expanduser().is_dir()):
+            continue
+        if Path(path).expanduser().is_file():
+            yield f"{group}.path: {path} is a file; give the folder that holds config.json and the weights"
+        elif not HUB_NAME.fullmatch(path):
+            yield f"{group}.path: {path} is no folder here (looked in {Path.cwd()}) and no hub name (owner/name)"
+
+
+def gpu_is_there(cfg: Plain) -> Iterator[str]:
+    """`trainer=gpu` needs a GPU that torch can use."""
+    if _group(cfg, "trainer").get("accelerator") != "gpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        yield "trainer=gpu: torch finds no CUDA device here; use trainer=cpu, or install a CUDA build of torch"
+
+
+def folders_can_be_written(cfg: Plain) -> Iterator[str]:
+    """Runs and caches go to folders that exist or can be made."""
+    for key in ("runs_dir", "cache_dir"):
+        if not isinstance(cfg.get(key), str) or cfg[key] == "???":
+            continue
+        folder = Path(cfg[key]).expanduser().absolute()
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not nearest.is_dir():
+            yield f"{key}: cannot make {folder}, since {nearest} is a file"
+        elif not os.access(nearest, os.W_OK | os.X_OK):
+            yield f"{key}: cannot write to {folder}: no permission in {nearest}"
+
+
+def losses_can_be_fed(cfg: Plain) -> Iterator[str]:
+    """What a loss asks for before ``*`` must be an ingredient that a batch has."""
+    from dpo_lab.needs import UnknownIngredientError, read_needs  # imports torch, which `--cfg` can do without
+
+    plugins = cfg.get("plugins")
+    packages = ("dpo_lab", *(plugins if isinstance(plugins, list) else []))
+    for path, target in _targets("loss", cfg.get("loss")):
+        try:
+            read_needs(locate(target, packages))
+        except TargetError:
+            continue  # reported where targets are checked
+        except UnknownIngredientError as error:
+            yield f"{path}: {error}"
+
+
+CROSS_CHECKS: tuple[CrossCheck, ...] = (
+    has_an_end,
+    micro_batch_fits,
+    data_files_exist,
+    model_folders_exist,
+    gpu_is_there,
+    folders_can_be_written,
+    losses_can_be_fed,
+)
+
+
+def _group(cfg: Plain, name: str) -> Plain:
+    node = cfg.get(name)
+    return node if isinstance(node, dict) else {}
+
+
+def _looks_like_a_file(path: str) -> bool:
+    return path.startswith(("/", "./", "../", "~")) or path.lower().endswith(DATA_SUFFIXES) or path.count("/") > 1
+
+
+def _targets(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield path, node["_target_"]
+    for key, value in node.items():
+        yield from _targets(f"{path}.{key}", value)

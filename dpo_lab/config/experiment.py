@@ -1,0 +1,55 @@
+"""The top level of a run's config, declared once: what `dpo_lab.config.check` compares a config with."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from dpo_lab.ranges import NonNegativeInt
+from dpo_lab.sampling import SampleSettings
+
+Component = Callable[..., Any]
+"""A node with ``_target_``: what one file of a config group says. Its keys are the target's keyword-only arguments."""
+
+
+def _can_name_a_folder(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError("must name a folder: letters, digits, '_', '-', '.', beginning with a letter, digit or '_'")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_can_name_a_folder)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """One seed per source of randomness; null derives it from the run's `seed`."""
+
+    order: NonNegativeInt | None = None
+    init: NonNegativeInt | None = None
+    dropout: NonNegativeInt | None = None
+    sampling: NonNegativeInt | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Every top-level key of a run's config. `plugins` names packages outside dpo_lab that may hold a ``_target_``."""
+
+    model: Component
+    data: Component
+    loss: Component
+    reference: Component
+    start: Component | None = None
+    optimizer: Component
+    trainer: Component
+    logger: Component
+    name: FolderName
+    seed: NonNegativeInt
+    seeds: Seeds = Seeds()
+    runs_dir: str
+    cache_dir: str
+    fresh: bool = False
+    samples: SampleSettings = field(default_factory=SampleSettings)
+    plugins: list[str] = field(default_factory=list)

@@ -1,0 +1,130 @@
+"""Writes what happens, step by step, into the run folder and whatever mirrors it."""
+
+import resource
+import time
+from collections.abc import Mapping
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from dpo_lab.logger.logger import Logger
+from dpo_lab.metrics import Tally, curves
+from dpo_lab.run import RunFolder, hex_key
+from dpo_lab.start_checks import StartChecks
+from dpo_lab.types import Window
+
+ROLES = {1: "chosen", 0: "rejected"}
+
+
+@final
+class Recorder(pl.Callback):
+    """One row a logged step. Steps between two rows are in the later one, as sums and counts; row 1 is step 1 alone.
+
+    A row waits until the next step begins, so that a validation or samples taken after the same update join it.
+    """
+
+    def __init__(self, folder: RunFolder, logger: Logger, checks: StartChecks, *, num_steps: int, items_per_epoch: int):
+        self._folder = folder
+        self._logger = logger
+        self._checks = checks
+        self._num_steps = num_steps
+        self._items_per_epoch = items_per_epoch
+        self._tally = Tally()
+        self._num_items = 0
+        self._waiting: dict[str, float] = {}
+        self.last_row: dict[str, float] = {}
+        self._num_checks_written = 0
+        self._started = time.monotonic()
+        self._val_tally = Tally()
+        self._val_rows: list[dict[str, Tensor]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._started = time.monotonic()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Window, batch_idx: int) -> None:
+        self.flush()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Window, batch_idx: int) -> None:
+        step = trainer.global_step
+        self._tally.merge(pl_module.last_tally)
+        self._num_items += sum(micro_batch.num_items for micro_batch in batch)
+        if self._logger.wants(step) or step == self._num_steps:
+            self.add(step, curves(pl_module.objective, self._tally, prefix="train"))
+            self._tally = Tally()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._val_tally, self._val_rows = Tally(), []
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._val_tally.merge(pl_module.last_tally)
+        self._val_rows.extend(outputs)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        step = trainer.global_step
+        row = curves(pl_module.objective, self._val_tally, prefix="val")
+        self.add(step, row | {"val/num_pairs": self._val_tally.count("logps/rejected")})
+        self._folder.append_predictions(prediction_columns(step, self._val_rows))
+        self._val_rows = []
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Put `values` into the row of `step`, which is written when the next step begins."""
+        if self._waiting and self._waiting["step"] != step:
+            self.flush()
+        new_checks = dict(list(self._checks.results.items())[self._num_checks_written :])
+        self._num_checks_written = len(self._checks.results)
+        clock = {
+            "step": step,
+            "epoch": self._num_items / self._items_per_epoch,
+            "examples_seen": self._num_items,
+        }
+        self._waiting = {**self._waiting, **clock, **values, **new_checks}
+
+    def flush(self) -> None:
+        """Write the row that waits."""
+        if not self._waiting:
+            return
+        row, self._waiting = self._waiting, {}
+        self.last_row = row
+        step = int(row["step"])
+        self._folder.metrics.append(row)
+        self._folder.timing.append(self._timing(step))
+        self._logger.metrics(step, row)
+
+    def _timing(self, step: int) -> dict[str, float]:
+        seconds = time.monotonic() - self._started
+        row = {"step": step, "seconds": seconds, "items_per_second": self._num_items / max(seconds, 1e-9)}
+        row["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if torch.cuda.is_available():
+            row["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
+        return row
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._folder.flush()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self.flush()
+
+
+def prediction_columns(step: int, batches: list[dict[str, Tensor]]) -> dict[str, list[Any]]:
+    """Columns of predictions.parquet for one evaluation; groups are numbered through over its batches."""
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("key", "group", "role", "policy_log_prob", "reference_log_prob", "length", "reward")
+    }
+    num_groups = 0
+    for batch in batches:
+        rows = {name: values.tolist() for name, values in batch.items()}
+        num_rows = len(rows["group"])
+        columns["key"] += [hex_key(high, low) for high, low in rows["key"]]
+        columns["group"] += [group + num_groups for group in rows["group"]]
+        columns["role"] += [ROLES[role] for role in rows["role"]]
+        columns["length"] += [int(length) for length in rows["length"]]
+        columns["policy_log_prob"] += rows["policy_log_prob"]
+        for name in ("reference_log_prob", "reward"):
+            columns[name] += rows.get(name, [None] * num_rows)
+        num_groups += max(rows["group"]) + 1
+    num_rows = len(columns["key"])
+    return {"step": [step] * num_rows, "split": ["val"] * num_rows, **columns}

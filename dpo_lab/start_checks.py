@@ -1,0 +1,133 @@
+"""Checks on the first updates: each has caught a way in which preference training goes wrong without an error."""
+
+import fnmatch
+import warnings
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from dpo_lab.errors import UserError
+from dpo_lab.log_ratio import log_ratio
+from dpo_lab.module import PreferenceModule
+from dpo_lab.types import Window
+
+TOLERANCE_NATS = {"32-true": 1e-3, "bf16-mixed": 5e-2}
+"""Largest log-ratio of a whole response before the first update where policy and reference are the same weights."""
+
+GRADIENT_UPDATES = 3
+MOVE_UPDATES = 10
+MOVE_SAMPLES_PER_TENSOR = 1024
+
+
+class StartCheckError(UserError):
+    """A check on the first updates failed: training on would give numbers that mean something else."""
+
+
+class WeightsBarelyMoveWarning(UserWarning):
+    """Updates are rounded away: most weights hold their first value."""
+
+
+@final
+class StartChecks(pl.Callback):
+    """Log-ratios zero at the start, a gradient for every tensor, weights that move. `results` goes into the record."""
+
+    def __init__(
+        self, *, reference_is_policy: bool, dropout: float, precision: str, zero_gradient_ok: tuple[str, ...], num_steps: int
+    ):
+        """`reference_is_policy`: the reference holds the weights that the policy starts from."""
+        self.results: dict[str, float] = {}
+        self._tolerance = TOLERANCE_NATS[precision] if reference_is_policy and dropout == 0 else None
+        self._zero_gradient_ok = zero_gradient_ok
+        self._gradient_updates = min(GRADIENT_UPDATES, num_steps)
+        self._move_updates = min(MOVE_UPDATES, num_steps)
+        self._without_gradient: set[str] = set()
+        self._first_values: dict[str, Tensor] = {}
+        self._num_updates = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Window, batch_idx: int) -> None:
+        if self._num_updates:
+            return
+        self._without_gradient = {name for name, tensor in pl_module.policy.named_parameters() if tensor.requires_grad}
+        self._first_values = _sample_values(pl_module)
+        if self._tolerance is not None and pl_module.reference is not None:
+            self._check_log_ratio(trainer, pl_module, batch, self._tolerance)
+
+    def _check_log_ratio(
+        self, trainer: pl.Trainer, module: PreferenceModule, window: Window, tolerance: float
+    ) -> None:
+        assert module.reference is not None
+        with torch.no_grad(), trainer.precision_plugin.train_step_context():
+            inputs = window[0].inputs
+            ratio = log_ratio(module.policy.log_prob(inputs), module.reference.log_prob(inputs))
+        largest = float(ratio.abs().max())
+        self.results["sanity/initial_log_ratio"] = largest
+        if not largest <= tolerance:
+            raise StartCheckError(
+                f"before the first update policy and reference hold the same weights, yet a log-ratio of {largest:.3g} "
+                f"nats was found (tolerance {tolerance:g}). Likely causes: dropout that model.dropout does not reach; a "
+                "model whose output depends on the other rows of a batch; different precision of policy and reference"
+            )
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        if self._num_updates >= self._gradient_updates:
+            return
+        gradients = {name: tensor.grad for name, tensor in pl_module.policy.named_parameters() if tensor.requires_grad}
+        unreached = [name for name, grad in gradients.items() if grad is None and not self._is_exempt(name)]
+        if unreached:
+            raise StartCheckError(
+                f"backward does not reach {len(unreached)} trainable tensors ({_first(unreached)}): they would never be "
+                "trained. Freeze them, or name them in trainer.zero_gradient_ok"
+            )
+        for name, grad in gradients.items():
+            if name in self._without_gradient and grad is not None and bool(grad.count_nonzero()):
+                self._without_gradient.discard(name)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._num_updates += 1
+        if self._num_updates == self._gradient_updates:
+            self._check_gradients()
+        if self._num_updates == self._move_updates:
+            self._check_moves(pl_module)
+
+    def _check_gradients(self) -> None:
+        dead = sorted(name for name in self._without_gradient if not self._is_exempt(name))
+        self.results["sanity/num_tensors_without_gradient"] = float(len(self._without_gradient))
+        if dead:
+            raise StartCheckError(
+                f"{len(dead)} trainable tensors had a gradient of exactly zero in the first {self._gradient_updates} "
+                f"updates ({_first(dead)}). If that is right for this model, name them in trainer.zero_gradient_ok"
+            )
+
+    def _check_moves(self, module: PreferenceModule) -> None:
+        now = _sample_values(module)
+        num_moved = sum(int((now[name] != first).sum()) for name, first in self._first_values.items())
+        fraction = num_moved / max(1, sum(first.numel() for first in self._first_values.values()))
+        self.results["sanity/fraction_weights_moved"] = fraction
+        self._first_values = {}
+        if fraction < 0.5:
+            warnings.warn(
+                f"only {fraction:.1%} of the sampled weights changed in {self._move_updates} updates: the steps are "
+                "smaller than the weights' rounding. Use model.dtype=float32 (with trainer.precision=bf16-mixed for "
+                "speed) or a larger optimizer.lr",
+                WeightsBarelyMoveWarning,
+                stacklevel=2,
+            )
+
+    def _is_exempt(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._zero_gradient_ok)
+
+
+def _sample_values(module: PreferenceModule) -> dict[str, Tensor]:
+    """Evenly spaced weights of every trainable tensor, copied."""
+    samples = {}
+    for name, tensor in module.policy.named_parameters():
+        if tensor.requires_grad:
+            flat = tensor.detach().reshape(-1)
+            samples[name] = flat[:: max(1, flat.numel() // MOVE_SAMPLES_PER_TENSOR)].clone()
+    return samples
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
