@@ -13,7 +13,7 @@ def log_ratio(policy: LogProbs, reference: LogProbs) -> Float[Tensor, " n"]:
     difference with the rounding of the sums.
 
     Raises:
-        ValueError: when policy and reference do not score the same decisions.
+        ValueError: when policy and reference score rows of another number or length.
     """
     return LogProbs(_difference(policy, reference), policy.mask).sum()
 
@@ -22,15 +22,16 @@ def mean_log_ratio(policy: LogProbs, reference: LogProbs) -> Float[Tensor, " n"]
     """`log_ratio` divided by the number of decisions of the response, nats per decision.
 
     Raises:
-        ValueError: when policy and reference do not score the same decisions.
+        ValueError: when policy and reference score rows of another number or length.
     """
     return LogProbs(_difference(policy, reference), policy.mask).mean()
 
 
 def _difference(policy: LogProbs, reference: LogProbs) -> Float[Tensor, " n t"]:
+    """Decision by decision, nats. The reference is a constant, whatever it was computed from."""
     if policy.mask.shape != reference.mask.shape:
         raise ValueError(
             f"policy scores decisions of shape {tuple(policy.mask.shape)}, "
             f"the reference {tuple(reference.mask.shape)}: they must score the same rows"
         )
-    return policy.token - reference.token
+    return policy.token - reference.token.detach()

@@ -1,10 +1,11 @@
 """One optimizer step. It holds policy and reference and knows neither the loss, the model nor the logger."""
 
 from collections.abc import Callable
-from typing import final
+from typing import cast, final
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -14,6 +15,11 @@ from dpo_lab.model.policy import Policy
 from dpo_lab.needs import Objective
 from dpo_lab.reference.reference import Reference
 from dpo_lab.types import LogProbs, LossOutput, PreferenceBatch, Window
+
+
+class NonFiniteError(RuntimeError):
+    """A gradient is infinite or not a number: the update would destroy the weights, so it is not made."""
+
 
 OptimizerFactory = Callable[[Policy], tuple[Optimizer, LRScheduler]]
 
@@ -54,13 +60,13 @@ class PreferenceModule(pl.LightningModule):
         if self._reference is not None:
             self._reference.to(self.trainer.strategy.root_device)
 
-    def configure_optimizers(self):  # noqa: ANN201 (Lightning's own union of types is private)
+    def configure_optimizers(self):
         optimizer, scheduler = self._make_optimizer(self.policy)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, window: Window, index: int) -> None:
         """Update on one window; what was counted before the update stands in `last_tally`."""
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        optimizer, scheduler = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
         self.last_tally = Tally()
         denominators = self._denominators(window)
         for batch in window:
@@ -70,7 +76,11 @@ class PreferenceModule(pl.LightningModule):
         limit = float("inf") if self._clip_norm is None else self._clip_norm
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
         self.last_tally.add("grad_norm", norm[None])
-        self.last_tally.add("lr", torch.tensor([optimizer.param_groups[0]["lr"]], dtype=torch.float64, device=norm.device))
+        self.last_tally.add(
+            "lr", torch.tensor([optimizer.param_groups[0]["lr"]], dtype=torch.float64, device=norm.device)
+        )
+        if not bool(norm.isfinite()):
+            raise NonFiniteError(f"the gradient at optimizer step {self.trainer.global_step + 1} is not finite")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
@@ -85,9 +95,7 @@ class PreferenceModule(pl.LightningModule):
             rows.append(self._predictions(batch, outputs, policy, reference))
         return rows
 
-    def score(
-        self, batch: PreferenceBatch
-    ) -> tuple[dict[str, LossOutput], Tally, LogProbs, LogProbs | None]:
+    def score(self, batch: PreferenceBatch) -> tuple[dict[str, LossOutput], Tally, LogProbs, LogProbs | None]:
         """Losses and curves of one micro-batch: the one way in which training, validation and offline scoring do it."""
         policy = self.policy.log_prob(batch.inputs)
         reference = None if self._reference is None else self._reference.log_prob(batch.inputs)

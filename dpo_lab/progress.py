@@ -58,7 +58,10 @@ class ProgressReport(pl.Callback):
                 self._progress.update(self._task, completed=step, numbers=self._numbers(pl_module, now))
         elif is_last or step % max(1, self._num_steps // LINES) == 0:
             left = (now - self._started) / step * (self._num_steps - step)
-            print(f"{self._title} {step}/{self._num_steps}  {self._numbers(pl_module, now)}  {left:.0f} s left", file=sys.stderr)
+            print(
+                f"{self._title} {step}/{self._num_steps}  {self._numbers(pl_module, now)}  {left:.0f} s left",
+                file=sys.stderr,
+            )
 
     def _numbers(self, module: PreferenceModule, now: float) -> str:
         row = curves(module.objective, module.last_tally, prefix="train")

@@ -37,6 +37,7 @@ class Recorder(pl.Callback):
         self.last_row: dict[str, float] = {}
         self._num_checks_written = 0
         self._started = time.monotonic()
+        self.validated_step: int | None = None
         self._val_tally = Tally()
         self._val_rows: list[dict[str, Tensor]] = []
 
@@ -46,7 +47,9 @@ class Recorder(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Window, batch_idx: int) -> None:
         self.flush()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Window, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Window, batch_idx: int
+    ) -> None:
         step = trainer.global_step
         self._tally.merge(pl_module.last_tally)
         self._num_items += sum(micro_batch.num_items for micro_batch in batch)
@@ -64,7 +67,7 @@ class Recorder(pl.Callback):
         self._val_rows.extend(outputs)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        step = trainer.global_step
+        step = self.validated_step = trainer.global_step
         row = curves(pl_module.objective, self._val_tally, prefix="val")
         self.add(step, row | {"val/num_pairs": self._val_tally.count("logps/rejected")})
         self._folder.append_predictions(prediction_columns(step, self._val_rows))

@@ -34,7 +34,13 @@ class StartChecks(pl.Callback):
     """Log-ratios zero at the start, a gradient for every tensor, weights that move. `results` goes into the record."""
 
     def __init__(
-        self, *, reference_is_policy: bool, dropout: float, precision: str, zero_gradient_ok: tuple[str, ...], num_steps: int
+        self,
+        *,
+        reference_is_policy: bool,
+        dropout: float,
+        precision: str,
+        zero_gradient_ok: tuple[str, ...],
+        num_steps: int,
     ):
         """`reference_is_policy`: the reference holds the weights that the policy starts from."""
         self.results: dict[str, float] = {}
@@ -54,9 +60,7 @@ class StartChecks(pl.Callback):
         if self._tolerance is not None and pl_module.reference is not None:
             self._check_log_ratio(trainer, pl_module, batch, self._tolerance)
 
-    def _check_log_ratio(
-        self, trainer: pl.Trainer, module: PreferenceModule, window: Window, tolerance: float
-    ) -> None:
+    def _check_log_ratio(self, trainer: pl.Trainer, module: PreferenceModule, window: Window, tolerance: float) -> None:
         assert module.reference is not None
         with torch.no_grad(), trainer.precision_plugin.train_step_context():
             inputs = window[0].inputs
@@ -66,8 +70,8 @@ class StartChecks(pl.Callback):
         if not largest <= tolerance:
             raise StartCheckError(
                 f"before the first update policy and reference hold the same weights, yet a log-ratio of {largest:.3g} "
-                f"nats was found (tolerance {tolerance:g}). Likely causes: dropout that model.dropout does not reach; a "
-                "model whose output depends on the other rows of a batch; different precision of policy and reference"
+                f"nats was found (tolerance {tolerance:g}). Likely causes: dropout that model.dropout does not "
+                "reach; a model whose output depends on the other rows of a batch; different precision of policy and reference"
             )
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
@@ -77,8 +81,8 @@ class StartChecks(pl.Callback):
         unreached = [name for name, grad in gradients.items() if grad is None and not self._is_exempt(name)]
         if unreached:
             raise StartCheckError(
-                f"backward does not reach {len(unreached)} trainable tensors ({_first(unreached)}): they would never be "
-                "trained. Freeze them, or name them in trainer.zero_gradient_ok"
+                f"backward does not reach {len(unreached)} trainable tensors ({_first(unreached)}): they would never "
+                "be trained. Freeze them, or name them in trainer.zero_gradient_ok"
             )
         for name, grad in gradients.items():
             if name in self._without_gradient and grad is not None and bool(grad.count_nonzero()):

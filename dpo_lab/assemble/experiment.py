@@ -106,7 +106,9 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         source=source,
         report=report,
         train=train,
-        validation=make_loader(tokens.datasets["validation"], shuffle=False, is_continued=False) if num_validation else None,
+        validation=make_loader(tokens.datasets["validation"], shuffle=False, is_continued=False)
+        if num_validation
+        else None,
         make_optimizer=_bind_optimizer(config, packages, num_steps),
         trainer=settings,
         logger=build("logger"),
@@ -145,7 +147,9 @@ def _bind_optimizer(config: Mapping[str, Any], packages: tuple[str, ...], num_st
 def _check_length(source: DataSource, policy: Policy) -> None:
     limit = policy.max_positions
     if limit is not None and source.max_length > limit:
-        raise UserError(f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows")
+        raise UserError(
+            f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows"
+        )
 
 
 def _tokens_key(policy: Policy, source: DataSource) -> str:
@@ -156,8 +160,6 @@ def _tokens_key(policy: Policy, source: DataSource) -> str:
 def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str, EncodedDataset]:
     sets = {"train": source.train, "validation": source.validation}
     return {
-        name: encode_source(
-            examples, policy.encode, source.max_length, source.on_overflow, report, policy.end_id
-        )
+        name: encode_source(examples, policy.encode, source.max_length, source.on_overflow, report, policy.end_id)
         for name, examples in sets.items()
     }

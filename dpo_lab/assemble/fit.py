@@ -1,7 +1,6 @@
 """One training run on what was assembled: evaluate, train, evaluate, keep."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 
@@ -31,7 +30,9 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
 
     Raises:
         StartCheckError: a check on the first updates failed.
+        NonFiniteError: a gradient is not finite.
         ReferenceMovedError: the reference was changed by training.
+        KeyboardInterrupt: Ctrl-C, which Lightning turns into an exit of its own.
     """
     settings = experiment.trainer
     module = PreferenceModule(
@@ -41,13 +42,7 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         experiment.make_optimizer,
         clip_norm=settings.clip_norm,
     )
-    checks = StartChecks(
-        reference_is_policy=experiment.reference_is_policy,
-        dropout=experiment.dropout,
-        precision=settings.precision,
-        zero_gradient_ok=tuple(settings.zero_gradient_ok),
-        num_steps=experiment.num_steps,
-    )
+    checks = make_start_checks(experiment)
     recorder = Recorder(
         folder,
         experiment.logger,
@@ -55,26 +50,17 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         num_steps=experiment.num_steps,
         items_per_epoch=len(experiment.train.items),
     )
-    items = "pairs" if "pairs" in experiment.objective.needs else "responses"
-    callbacks: list[pl.Callback] = [checks, recorder, ProgressReport(experiment.num_steps, title="training", items=items)]
-    if settings.save != "none":
-        callbacks.append(
-            Checkpoints(
-                folder, every=settings.checkpoint_every, keep_last=settings.keep_last, num_steps=experiment.num_steps
-            )
-        )
     with computing(settings.num_threads):
         trainer = make_trainer(
             settings,
             num_steps=experiment.num_steps,
-            callbacks=callbacks,
+            callbacks=_callbacks(experiment, folder, checks, recorder),
             validate_every=settings.validate_every if experiment.validation is not None else None,
         )
         before = _evaluate(experiment, trainer, module, recorder)
         torch.manual_seed(experiment.seeds["dropout"])
-        trainer.fit(module, experiment.train, experiment.validation)
-        is_validated = settings.validate_every is not None and experiment.num_steps % settings.validate_every == 0
-        after = _evaluate(experiment, trainer, module, recorder, skip_validation=is_validated)
+        _train(experiment, trainer, module)
+        after = _evaluate(experiment, trainer, module, recorder)
         recorder.flush()
     _check_reference(experiment)
     _keep_samples(experiment, folder, before, after)
@@ -83,22 +69,53 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
     _summarize(experiment, recorder.last_row, before, after, say)
 
 
+def make_start_checks(experiment: Experiment) -> StartChecks:
+    return StartChecks(
+        reference_is_policy=experiment.reference_is_policy,
+        dropout=experiment.dropout,
+        precision=experiment.trainer.precision,
+        zero_gradient_ok=tuple(experiment.trainer.zero_gradient_ok),
+        num_steps=experiment.num_steps,
+    )
+
+
+def _callbacks(experiment: Experiment, folder: RunFolder, checks: StartChecks, recorder: Recorder) -> list[pl.Callback]:
+    """In the order in which they run: the record of a step holds what its checks found."""
+    settings, num_steps = experiment.trainer, experiment.num_steps
+    items = "pairs" if "pairs" in experiment.objective.needs else "responses"
+    callbacks: list[pl.Callback] = [checks, recorder, ProgressReport(num_steps, title="training", items=items)]
+    if settings.save != "none":
+        callbacks.append(
+            Checkpoints(folder, every=settings.checkpoint_every, keep_last=settings.keep_last, num_steps=num_steps)
+        )
+    return callbacks
+
+
+def _train(experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule) -> None:
+    validation = None if experiment.trainer.validate_every is None else experiment.validation
+    try:
+        trainer.fit(module, experiment.train, validation)
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, KeyboardInterrupt):
+            raise stopped.__context__ from None
+        raise
+
+
 def _evaluate(
-    experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, recorder: Recorder, *, skip_validation: bool = False
+    experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, recorder: Recorder
 ) -> list[Sample]:
     """Validation and samples at the policy's present weights, into the row of the present step."""
-    if experiment.validation is not None and not skip_validation:
+    if experiment.validation is not None and recorder.validated_step != trainer.global_step:
         trainer.validate(module, experiment.validation, verbose=False)
     device = trainer.strategy.root_device
     experiment.policy.to(device)
     if experiment.reference is not None:
         experiment.reference.to(device)
     encoded = experiment.validation.dataset.encoded if experiment.validation else experiment.train.dataset.encoded
-    prompts = [example.prompt for example in encoded[: experiment.samples.num]]
     samples = draw_samples(
         experiment.policy,
         experiment.reference,
-        prompts,
+        [example.prompt for example in encoded[: experiment.samples.num]],
         experiment.samples,
         seed=experiment.seeds["sampling"],
         true_reward=experiment.source.true_reward,
@@ -114,12 +131,11 @@ def _check_reference(experiment: Experiment) -> None:
 
 def _keep_samples(experiment: Experiment, folder: RunFolder, before: list[Sample], after: list[Sample]) -> None:
     steps = ((0, before), (experiment.num_steps, after))
-    rows_of_steps = [sample.as_row(step) for step, samples in steps for sample in samples]
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of_steps)
-    write_text(folder.path / "samples.jsonl", "".join(lines))
-    rows = [[old.prompt, old.response, new.response] for old, new in zip(before, after, strict=True)]
-    if rows:
-        experiment.logger.table("samples", ["prompt", "before", "after"], rows[:TABLE_ROWS])
+    rows = [sample.as_row(step) for step, samples in steps for sample in samples]
+    write_text(folder.path / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    side_by_side = [[old.prompt, old.response, new.response] for old, new in zip(before, after, strict=True)]
+    if side_by_side:
+        experiment.logger.table("samples", ["prompt", "before", "after"], side_by_side[:TABLE_ROWS])
 
 
 def _export(experiment: Experiment, folder: RunFolder) -> None:
@@ -127,11 +143,15 @@ def _export(experiment: Experiment, folder: RunFolder) -> None:
     partial = folder.path / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     experiment.policy.export(partial)
-    os.replace(partial, folder.path / "model")
+    partial.replace(folder.path / "model")
 
 
 def _summarize(
-    experiment: Experiment, last: dict[str, float], before: list[Sample], after: list[Sample], say: Callable[[str], None]
+    experiment: Experiment,
+    last: dict[str, float],
+    before: list[Sample],
+    after: list[Sample],
+    say: Callable[[str], None],
 ) -> None:
     old, new = summarize(before), summarize(after)
     shown = {name: value for name, value in last.items() if name.startswith(("val/", "samples/"))}
@@ -140,7 +160,5 @@ def _summarize(
         say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last['val/num_pairs']:.0f} pairs")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
-            say(
-                f"{unit}: {old[name]:.2f} ± {old[name + '_ci95']:.2f} before, {new[name]:.2f} ± {new[name + '_ci95']:.2f} "
-                f"after (mean of {len(after)} samples, 95 % interval)"
-            )
+            values = (f"{row[name]:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))
+            say(f"{unit}: {' before, '.join(values)} after (mean of {len(after)} samples, 95 % interval)")

@@ -48,7 +48,7 @@ def train_start(policy: Policy, source: DataSource, settings: SupervisedStart, c
             _train(policy, source, settings)
             partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
             policy.export(partial_folder)
-            os.replace(partial_folder, folder)
+            partial_folder.replace(folder)
             for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
                 shutil.rmtree(leftover)
     policy.load_weights(folder)

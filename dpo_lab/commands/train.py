@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.assemble import Experiment, assemble
 from dpo_lab.assemble.fit import fit
-from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, run_id
+from dpo_lab.report.curves import draw_run
+from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, read_run, run_id
 from dpo_lab.run.provenance import device_info
 
 
@@ -39,6 +40,8 @@ def train(cfg: DictConfig, overrides: Sequence[str]) -> int:
         describe(experiment, folder)
         with experiment.logger.mirroring(folder, config, folder.info):
             fit(experiment, folder, say)
+        folder.flush()
+        draw_run(read_run(folder.path), folder.report / "curves.png")
     print(folder.path)
     return 0
 
@@ -61,7 +64,9 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
     say(f"run folder: {folder.path}")
 
 
-def _write_identity(folder: RunFolder, config: dict[str, Any], overrides: Sequence[str], experiment: Experiment) -> None:
+def _write_identity(
+    folder: RunFolder, config: dict[str, Any], overrides: Sequence[str], experiment: Experiment
+) -> None:
     folder.write_config(config, overrides)
     folder.write_code_diff()
     folder.update(

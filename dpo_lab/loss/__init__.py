@@ -18,7 +18,5 @@ if TYPE_CHECKING:  # for editors, which do not follow the loop below
     from dpo_lab.loss.sft import sft as sft
     from dpo_lab.loss.sigmoid import sigmoid as sigmoid
 
-__all__ = sorted(module.name for module in iter_modules(__path__))
-
-for _name in __all__:
+for _name in sorted(module.name for module in iter_modules(__path__)):
     globals()[_name] = getattr(import_module(f"{__name__}.{_name}"), _name)

@@ -1,7 +1,10 @@
 """Weighted sums of losses: the composite objective L + lambda P."""
 
+import inspect
+import math
 from typing import TypedDict
 
+from dpo_lab.errors import UserError
 from dpo_lab.needs import LossFunction, Objective, Term
 from dpo_lab.ranges import NonNegative
 
@@ -23,9 +26,14 @@ def mix(*, terms: dict[str, WeightedLoss]) -> Objective:
         terms: by name, in the order of the sum. Weights in [0, inf); a weight of 0 leaves the term out.
 
     Raises:
-        ValueError: when no term has a weight above 0.
+        UserError: when no term has a weight above 0; for a weight below 0; for a term that is a mix itself.
     """
+    for name, term in terms.items():
+        if not 0 <= term["weight"] < math.inf:
+            raise UserError(f"loss.terms.{name}.weight: must be a number in [0, inf), got {term['weight']}")
+        if inspect.signature(term["loss"]).return_annotation is Objective:
+            raise UserError(f"loss.terms.{name}: a mix cannot hold a mix; name its terms beside the others")
     kept = tuple(Term(name, term["loss"], term["weight"]) for name, term in terms.items() if term["weight"] > 0)
     if not kept:
-        raise ValueError("loss.terms: every weight is 0, so there is nothing to train; give one term a weight above 0")
+        raise UserError("loss.terms: every weight is 0, so there is nothing to train; give one term a weight above 0")
     return Objective(kept)

@@ -1,7 +1,8 @@
 """Causal language models: a response is many decisions, one a token."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -9,8 +10,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from dpo_lab.model.dropout import restore_config_dropout, set_config_dropout, set_module_dropout
-from dpo_lab.model.fingerprint import weight_fingerprint
+from dpo_lab.model.dropout import restore_config_dropout, set_module_dropout
+from dpo_lab.model.fingerprint import model_fingerprint
 from dpo_lab.model.loading import load_causal_lm, load_weights_into
 from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.model.text_encoding import TextEncoder
@@ -36,7 +37,8 @@ def causal_lm(
         path: a folder, or a hub name such as ``Qwen/Qwen3-0.6B``.
         dtype: of the weights that are trained, whatever the checkpoint holds. In bfloat16 small steps round to
             nothing; mixed precision is ``trainer.precision=bf16-mixed`` over float32 weights.
-        dropout: every dropout rate of the model, in [0, 1). 0 is none, whatever the checkpoint's config says.
+        dropout: every dropout rate of the model, in [0, 1). 0 is none, whatever the checkpoint's config says. Other
+            noise of training (layers left out, jitter of a router) is always off.
         chat_template: file with a Jinja template that replaces the tokenizer's own.
         revision: of a hub model: a branch, tag or commit.
         trust_remote_code: run code that comes with the model.
@@ -62,8 +64,8 @@ def _read_template(file: str) -> str:
 class CausalLM(Policy):
     """A causal language model of transformers and its tokenizer, as a policy.
 
-    Rows are padded on the right and positions are counted from the first token, so neither padding nor the other
-    rows of a batch change a log-probability.
+    Rows are padded on the right, where a causal model cannot see it, so neither padding nor the other rows of a batch
+    change a log-probability, and positions are those that each kind of model counts by itself.
     """
 
     def __init__(
@@ -83,14 +85,20 @@ class CausalLM(Policy):
 
     @property
     def max_positions(self) -> int | None:
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         return self.encoder.encode(examples)
 
     def collate(self, groups: Sequence[Encoded]) -> Inputs:
-        """Right-padded `input_ids[n, l]` and `attention_mask[n, l]`, and where each row's response lies."""
+        """Right-padded `input_ids[n, l]` and `attention_mask[n, l]`, and where each row's response lies.
+
+        Raises:
+            ValueError: for a prompt or a response without tokens: the first decision is made at the prompt's last.
+        """
         rows = [(group.prompt, response) for group in groups for response in group.responses]
+        if not all(prompt and response for prompt, response in rows):
+            raise ValueError("a prompt and each of its responses need at least one token")
         width = max(len(prompt) + len(response) for prompt, response in rows)
         input_ids = torch.zeros(len(rows), width, dtype=torch.long)
         attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
@@ -111,10 +119,8 @@ class CausalLM(Policy):
 
     def log_prob(self, inputs: Inputs) -> LogProbs:
         input_ids, attention_mask = inputs["input_ids"], inputs["attention_mask"]
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        logits = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-        ).logits
+        # No position_ids: some models count from 2 or from the padding id, and right padding moves no position.
+        logits = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
         mask = self.decision_mask(inputs)
         steps = torch.arange(mask.shape[1], device=mask.device)
         target_at = torch.where(mask, inputs["response_start"][:, None] + steps, 1)
@@ -139,24 +145,37 @@ class CausalLM(Policy):
             input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
             attention_mask[index, width - len(prompt) :] = 1
         seed = int(torch.randint(2**62, (1,), generator=generator))
-        was_training = self.model.training
-        self.model.eval()
         # generate draws from the global generators, which must come out of this unchanged.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            output = self.model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=attention_mask.to(device),
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=self.end_id,
-                pad_token_id=self.end_id,
-            )
-        self.model.train(was_training)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self._sampling(max_new_tokens):
+            _seed_global(device, seed)
+            output = self.model.generate(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device))
         return [self._until_end(row) for row in output[:, width:].tolist()]
+
+    @contextmanager
+    def _sampling(self, max_new_tokens: int) -> Iterator[None]:
+        """Evaluation mode, and draws from the policy itself; mode and generation config are put back.
+
+        `generate` fills whatever it is not told from the model's generation_config.json: a repetition penalty, a
+        temperature, banned tokens. So that config is exchanged as a whole.
+        """
+        from transformers import GenerationConfig
+
+        was_training, own = self.model.training, self.model.generation_config
+        self.model.eval()
+        self.model.generation_config = GenerationConfig(
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.end_id,
+            pad_token_id=self.end_id,
+        )
+        try:
+            yield
+        finally:
+            self.model.generation_config = own
+            self.model.train(was_training)
 
     def _until_end(self, response: list[int]) -> list[int]:
         return response[: response.index(self.end_id) + 1] if self.end_id in response else response
@@ -181,8 +200,7 @@ class CausalLM(Policy):
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        applied = {name: self.dropout for name in self._exported_dropout}
-        restore_config_dropout(self.model.config, self._exported_dropout)
+        applied = restore_config_dropout(self.model.config, self._exported_dropout)
         try:
             self.model.save_pretrained(folder)
         finally:
@@ -190,7 +208,16 @@ class CausalLM(Policy):
         self.encoder.tokenizer.save_pretrained(folder)
 
     def fingerprint(self) -> str:
-        return weight_fingerprint(self.model)
+        return model_fingerprint(self.model)
 
     def encoding_fingerprint(self) -> str:
         return self.encoder.fingerprint()
+
+
+def _seed_global(device: torch.device, seed: int) -> None:
+    """Seed the global generator of `device` and no other."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

@@ -1,9 +1,16 @@
-"""Hashes that say which weights a model holds."""
+"""Hashes that say which model it is: its weights, and what is computed with them."""
 
 import hashlib
+import json
+from typing import Any
 
 import torch
 from torch import nn
+
+from dpo_lab.model.dropout import is_training_noise
+
+# What a config says beside the computation; a dtype is in the weights already.
+SILENT = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache")
 
 
 def weight_fingerprint(model: nn.Module) -> str:
@@ -16,3 +23,19 @@ def weight_fingerprint(model: nn.Module) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def model_fingerprint(model: Any) -> str:
+    """sha256 over the weights of a transformers model and its config, without dropout rates, versions and paths.
+
+    The same weights under another rotary base or window give other log-probabilities, so they are another model.
+    """
+    config = json.dumps(_computation(model.config.to_dict()), sort_keys=True, default=str)
+    return hashlib.sha256(f"{weight_fingerprint(model)}|{config}".encode()).hexdigest()
+
+
+def _computation(node: Any) -> Any:
+    if isinstance(node, dict):
+        kept = {str(key): value for key, value in node.items() if key not in SILENT and not is_training_noise(str(key))}
+        return {key: _computation(value) for key, value in kept.items()}
+    return node

@@ -11,6 +11,8 @@ from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.dropout import set_config_dropout
 
+NUM_NAMES_SHOWN = 5
+
 
 def load_causal_lm(
     path: str, *, dtype: str, dropout: float, revision: str | None = None, trust_remote_code: bool = False
@@ -18,9 +20,10 @@ def load_causal_lm(
     """Model with weights in `dtype` and dropout at `dropout`, tokenizer, and the dropout rates it came with.
 
     Raises:
-        UserError: no such folder; no network and not downloaded before; files that transformers cannot load.
+        UserError: no such folder; no network and not downloaded before; files that transformers cannot load, or
+            that lack weights of the model.
     """
-    _check_path(path)
+    path = _find(path, revision)
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
@@ -31,38 +34,68 @@ def load_causal_lm(
     try:
         config = AutoConfig.from_pretrained(path, **options)
         rates = set_config_dropout(config, dropout)
-        model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=getattr(torch, dtype), **options)
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=getattr(torch, dtype), output_loading_info=True, **options
+        )
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"model {path!r} cannot be loaded as a causal language model: {error}") from error
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    except Exception as error:  # safetensors, tokenizers and code of a model raise types of their own
+        raise UserError(f"model {path!r} cannot be loaded as a causal language model: {_say(error)}") from error
+    _check_complete(f"model {path!r}", loaded)
+    num_rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > num_rows:
         raise UserError(
-            f"model {path!r}: the tokenizer has {len(tokenizer)} tokens but the embedding only "
-            f"{model.get_input_embeddings().num_embeddings} rows"
+            f"model {path!r}: the tokenizer has {len(tokenizer)} tokens but the embedding only {num_rows} rows"
         )
     return model, tokenizer, rates
 
 
-def _check_path(path: str) -> None:
-    if os.path.isdir(path):
-        if not (Path(path) / "config.json").is_file():
-            raise UserError(f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote")
-        return
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
+def _find(path: str, revision: str | None) -> str:
+    """The folder, or the name on the hub, that `path` means."""
+    local = os.path.expanduser(path)
+    if os.path.isdir(local):
+        if not (Path(local) / "config.json").is_file():
+            raise UserError(
+                f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote"
+            )
+        return local
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or os.path.exists(local)
     if looks_local:
         raise UserError(f"model {path!r}: there is no such folder; give an existing folder or a hub name (owner/name)")
-    prepare_hub_access(path, kind="model")
+    prepare_hub_access(path, kind="model", revision=revision)
+    return path
 
 
 def load_weights_into(model: nn.Module, folder: Path) -> None:
-    """Copy `model.safetensors` of `folder` into `model`; names, shapes and dtypes must fit exactly.
+    """Copy the weights that `save_pretrained` wrote to `folder` into `model`; names and shapes must fit exactly.
+
+    Read by transformers, which writes some weights under other names and shapes than they have in the model.
 
     Raises:
-        UserError: naming the first tensor that does not fit.
+        UserError: naming the tensors that do not fit.
     """
-    from safetensors.torch import load_model
-
+    loader: Any = type(model)
     try:
-        load_model(model, str(folder / "model.safetensors"), strict=True)
-    except (RuntimeError, OSError) as error:
-        raise UserError(f"weights in {folder} do not fit the model: {error}") from error
+        source, loaded = loader.from_pretrained(
+            folder, config=model.config, dtype=model.dtype, output_loading_info=True, local_files_only=True
+        )
+    except Exception as error:  # safetensors raises types of its own
+        raise UserError(f"weights in {folder} do not fit the model: {_say(error)}") from error
+    _check_complete(f"weights in {folder} do not fit the model", loaded, allow_unexpected=False)
+    model.load_state_dict(source.state_dict())
+
+
+def _check_complete(what: str, loaded: dict[str, Any], *, allow_unexpected: bool = True) -> None:
+    """Refuse a checkpoint that lacks weights: transformers draws them at random and only warns."""
+    kinds = {"missing_keys": "lacks weights of the model, which would be random"}
+    if not allow_unexpected:
+        kinds["unexpected_keys"] = "holds weights that the model does not have"
+    for kind, meaning in kinds.items():
+        names = sorted(str(name) for name in loaded.get(kind) or ())
+        if names:
+            shown = ", ".join(names[:NUM_NAMES_SHOWN])
+            more = f" and {len(names) - NUM_NAMES_SHOWN} more" if len(names) > NUM_NAMES_SHOWN else ""
+            raise UserError(f"{what}: the checkpoint {meaning}: {shown}{more}; give a complete checkpoint of this kind")
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -8,7 +8,9 @@ from typing import Any
 from dpo_lab.errors import UserError
 from dpo_lab.types import Encoded, Example, Message, Text
 
-ANCHOR = "\n"  # stands before a response that must be tokenised alone: tokenizers never merge across it
+# What may stand before a response that is tokenised on its own. Which of them stay apart from it depends on the
+# tokenizer and on the response's first character.
+ANCHORS = ("\n", "a", ".", "0", "\u4e00")
 
 
 class TextEncoder:
@@ -16,7 +18,11 @@ class TextEncoder:
 
     The prompt is tokenised once. A response is what its tokens add to the prompt's when both are tokenised
     together; where the tokenizer would merge across the boundary, the response is tokenised on its own, so that all
-    responses of a prompt follow the same prompt ids. Decoded, prompt and response always give back the text.
+    responses of a prompt follow the same prompt ids. Decoded, prompt and response give back what the tokens of both
+    together decode to.
+
+    A prompt begins with BOS where the tokenizer itself begins texts with it, or where the chat template wrote it:
+    once in either case. A tokenizer that never adds its BOS (GPT-2, Qwen, Yi) gets none.
     """
 
     def __init__(self, tokenizer: Any):
@@ -32,15 +38,8 @@ class TextEncoder:
             )
         self.tokenizer = tokenizer
         self.end_id: int = tokenizer.eos_token_id
-        self.bos_id = self._find_bos()
-
-    def _find_bos(self) -> int | None:
-        """The id that starts every sequence, or None: a token that only ends (GPT-2) or is never added is none."""
-        bos = self.tokenizer.bos_token_id
-        if bos is None:
-            return None
-        added = self.tokenizer("a", add_special_tokens=True)["input_ids"]
-        return bos if added[0] == bos or bos != self.end_id else None
+        self.bos_id: int | None = tokenizer.bos_token_id
+        self.adds_bos = self.bos_id is not None and tokenizer("a")["input_ids"][:1] == [self.bos_id]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         texts = [self._texts(example) for example in examples]
@@ -54,31 +53,46 @@ class TextEncoder:
         return encoded
 
     def _split(self, prompt: list[int], responses: list[str], together: list[list[int]]) -> Encoded:
+        """The prompt once and each response without it; `together` holds the ids of prompt and response."""
         split, num_merges = [], 0
         for text, ids in zip(responses, together, strict=True):
             if ids[: len(prompt)] == prompt:
                 response = ids[len(prompt) :]
             else:
                 num_merges += 1
-                response = self._tokenize_alone(text)
+                response = self._tokenize_alone(text, prompt, ids)
             split.append(tuple(self._end_once(response)))
-        has_bos = self.bos_id is not None
-        return Encoded(tuple(self._begin_once(prompt)), tuple(split), int(has_bos), num_merges)
+        begun, num_bos = self._begin_once(prompt)
+        return Encoded(tuple(begun), tuple(split), num_bos, num_merges)
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        # Not verbose: it would warn of lengths, which the data room sees to.
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
-    def _tokenize_alone(self, text: str) -> list[int]:
-        """Tokens of `text` as they are inside of a text: some tokenizers put a space before a text's first word."""
-        anchor, anchored = self._tokenize([ANCHOR, ANCHOR + text])
-        return anchored[len(anchor) :] if anchored[: len(anchor)] == anchor else self._tokenize([text])[0]
+    def _tokenize_alone(self, text: str, prompt: list[int], together: list[int]) -> list[int]:
+        """Tokens of `text` as they are inside of a text: some tokenizers put a space before a text's first word.
 
-    def _begin_once(self, prompt: list[int]) -> list[int]:
-        if self.bos_id is None:
-            return prompt
-        while prompt and prompt[0] == self.bos_id:  # a chat template may have written one, or two
-            prompt = prompt[1:]
-        return [self.bos_id, *prompt]
+        Of several ways the first that decodes, behind `prompt`, to what `together` decodes to. There may be none
+        where characters of prompt and response become one (a letter and its accent).
+        """
+        wanted = self._decode(together)
+        anchors = self._tokenize(list(ANCHORS))
+        *anchored, bare = self._tokenize([*(anchor + text for anchor in ANCHORS), text])
+        ways = [ids[len(anchor) :] for anchor, ids in zip(anchors, anchored, strict=True) if ids[: len(anchor)] == anchor]
+        ways.append(bare)
+        return next((ids for ids in ways if self._decode(prompt + ids) == wanted), ways[0])
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _begin_once(self, prompt: list[int]) -> tuple[list[int], int]:
+        """`prompt` with the one BOS that it should begin with, and the number of BOS: 0 or 1."""
+        bos, rest = self.bos_id, prompt
+        if bos is None:
+            return prompt, 0
+        while rest[:1] == [bos]:  # a chat template may have written one, or two
+            rest = rest[1:]
+        return ([bos, *rest], 1) if self.adds_bos or len(rest) < len(prompt) else (prompt, 0)
 
     def _end_once(self, response: list[int]) -> list[int]:
         while response and response[-1] == self.end_id:
@@ -117,9 +131,14 @@ class TextEncoder:
                 f"{example.source}: the row holds chat messages but the tokenizer has no chat template; give one "
                 "with model.chat_template=FILE, or use plain-text prompts"
             )
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+        from jinja2 import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as error:  # a template refuses what it does not know: a role, an order of turns
+            raise UserError(f"{example.source}: the chat template cannot render these messages: {error}") from error
 
     def fingerprint(self) -> str:
         """Hash of all that the ids depend on: vocabulary, merges, normaliser, special tokens, template, this code."""
@@ -127,8 +146,8 @@ class TextEncoder:
             "tokenizer": json.loads(self.tokenizer.backend_tokenizer.to_str()),
             "special": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
             "template": self.tokenizer.chat_template,
-            "bos": self.bos_id,
-            "encoding": 1,  # raise whenever this file gives other ids for the same text
+            "bos": [self.bos_id, self.adds_bos],
+            "encoding": 2,  # raise whenever this file gives other ids for the same text
         }
         for transient in ("truncation", "padding"):  # calls switch these on and off; encode never uses them
             state["tokenizer"].pop(transient, None)

@@ -66,7 +66,7 @@ def tiny(
     )
     rates = set_config_dropout(config, dropout)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the generators of GPUs as well
         model = LlamaForCausalLM(config).to(getattr(torch, dtype))
     return CausalLM(model, tokenizer, dtype=dtype, dropout=dropout, exported_dropout=rates)
 
@@ -77,7 +77,7 @@ def train_tokenizer(corpus: Sequence[str], vocab_size: int) -> Any:
     Raises:
         UserError: when `vocab_size` does not hold every byte and the special tokens.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -94,4 +94,8 @@ def train_tokenizer(corpus: Sequence[str], vocab_size: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
+    bos = SPECIAL_TOKENS["bos_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHAT_TEMPLATE, **SPECIAL_TOKENS)

@@ -1,0 +1,119 @@
+"""Each check on the first updates stops, or warns about, the fault that it is for."""
+
+import fnmatch
+
+import pytest
+import torch
+
+from dpo_lab.loss.sigmoid import sigmoid
+from dpo_lab.model.causal_lm import CausalLM
+from dpo_lab.needs import Objective, Term
+from dpo_lab.reference.frozen import frozen
+from dpo_lab.start_checks import StartCheckError, StartChecks, WeightsBarelyMoveWarning
+from tests.small import small_loader, small_policy, train_module
+
+OBJECTIVE = Objective((Term("sigmoid", sigmoid),))
+
+
+def checks(num_steps: int = 12, **changes) -> StartChecks:
+    settings = {
+        "reference_is_policy": True,
+        "dropout": 0.0,
+        "precision": "32-true",
+        "zero_gradient_ok": (),
+        "num_steps": num_steps,
+    }
+    return StartChecks(**{**settings, **changes})
+
+
+def train(policy: CausalLM, found: StartChecks, reference: CausalLM | None = None, *, num_steps: int = 12, lr=1e-3):
+    loader = small_loader(policy, 24)
+    return train_module(
+        policy, frozen(reference or policy), OBJECTIVE, loader, num_steps=num_steps, lr=lr, callbacks=[found]
+    )
+
+
+def test_healthy_run_passes_and_is_recorded():
+    found = checks()
+    train(small_policy(), found)
+    assert found.results["sanity/initial_log_ratio"] <= 1e-3
+    assert found.results["sanity/num_tensors_without_gradient"] == 0
+    assert found.results["sanity/fraction_weights_moved"] > 0.9
+
+
+def test_reference_that_is_not_the_policy_is_noticed():
+    with pytest.raises(StartCheckError, match="log-ratio of"):
+        train(small_policy(seed=1), checks(), small_policy(seed=2))
+
+
+def test_named_other_reference_is_not_checked():
+    found = checks(reference_is_policy=False)
+    train(small_policy(seed=1), found, small_policy(seed=2))
+    assert "sanity/initial_log_ratio" not in found.results
+
+
+def test_dropout_that_nobody_asked_for_is_noticed():
+    """A policy whose attention drops out although the config says 0: the margin of step 0 is not zero."""
+    policy = small_policy(dropout=0.5)
+    with pytest.raises(StartCheckError, match="dropout"):
+        train(policy, checks())
+
+
+def test_dropout_that_was_asked_for_is_no_fault():
+    found = checks(dropout=0.5)
+    train(small_policy(dropout=0.5), found)
+    assert "sanity/initial_log_ratio" not in found.results
+
+
+def add_tensor(policy: CausalLM, *, used: bool) -> None:
+    """A trainable tensor that the forward pass ignores, or multiplies by zero."""
+    policy.extra = torch.nn.Parameter(torch.ones(3))
+    if used:
+        model_forward = policy.model.forward
+
+        def forward(*args, **kwargs):
+            output = model_forward(*args, **kwargs)
+            output.logits = output.logits + 0.0 * policy.extra.sum()
+            return output
+
+        policy.model.forward = forward
+
+
+def test_tensor_that_backward_does_not_reach_is_named():
+    policy = small_policy()
+    reference = small_policy()
+    add_tensor(policy, used=False)
+    with pytest.raises(StartCheckError, match=r"does not reach 1 trainable tensors \(extra\)"):
+        train(policy, checks(), reference)
+
+
+def test_tensor_whose_gradient_is_always_zero_is_named():
+    policy, reference = small_policy(), small_policy()
+    add_tensor(policy, used=True)
+    with pytest.raises(StartCheckError, match=r"gradient of exactly zero .* \(extra\)"):
+        train(policy, checks(), reference)
+
+
+def test_declared_exception_passes():
+    policy, reference = small_policy(), small_policy()
+    add_tensor(policy, used=True)
+    found = checks(zero_gradient_ok=("ext*",))
+    assert fnmatch.fnmatchcase("extra", "ext*")
+    train(policy, found, reference)
+    assert found.results["sanity/num_tensors_without_gradient"] == 1
+
+
+def test_bf16_weights_with_small_steps_warn():
+    """Steps of 5e-7 are below half a unit in the last place of most bfloat16 weights."""
+    policy = small_policy()
+    policy.model.to(torch.bfloat16)
+    found = checks()
+    with pytest.warns(WeightsBarelyMoveWarning, match="weights changed"):
+        train(policy, found, lr=5e-7)
+    assert found.results["sanity/fraction_weights_moved"] < 0.5
+
+
+def test_float32_weights_with_the_same_small_steps_move():
+    found = checks()
+    train(small_policy(), found, lr=5e-7)
+    assert found.results["sanity/fraction_weights_moved"] > 0.9
