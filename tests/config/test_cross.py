@@ -1,0 +1,79 @@
+"""One test per contradiction: found where it is, silent where it is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_lab.config import cross
+
+TARGETS = "tests.config.stub_targets"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "num_faults"),
+    [
+        ({"max_steps": None, "max_epochs": None}, 1),
+        ({"max_steps": 1, "max_epochs": None}, 0),
+        ({"max_steps": 1, "max_epochs": 1}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_run_has_an_end(trainer: dict[str, Any], num_faults: int) -> None:
+    assert len(list(cross.has_an_end({"trainer": trainer}))) == num_faults
+
+
+def test_a_micro_batch_is_no_larger_than_the_batch() -> None:
+    [fault] = cross.micro_batch_fits({"trainer": {"micro_batch_size": 9, "global_batch_size": 8}})
+    assert fault == "trainer.micro_batch_size: must be at most trainer.global_batch_size, which is 8, got 9"
+    for micro in (8, None, "x"):
+        assert not list(cross.micro_batch_fits({"trainer": {"micro_batch_size": micro, "global_batch_size": 8}}))
+
+
+def test_data_that_looks_like_a_file_exists(tmp_path: Path) -> None:
+    there = tmp_path / "pairs.jsonl"
+    there.write_text("")
+    missing = ["nope.jsonl", "./nope", str(tmp_path / "nope"), "~/nope-pairs.csv.gz", "a/b/c"]
+    for path in missing:
+        assert len(list(cross.data_files_exist({"data": {"path": path}}))) == 1, path
+    for path in (str(there), str(tmp_path), "owner/name", "name", None):
+        assert not list(cross.data_files_exist({"data": {"validation_path": path}})), path
+
+
+def test_a_model_is_a_folder_or_a_hub_name(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_text("")
+    for path in ("./nope", str(tmp_path / "nope"), str(file), "a/b/c", "owner/", ""):
+        assert len(list(cross.model_folders_exist({"model": {"path": path}}))) == 1, path
+    for path in (str(tmp_path), "owner/name-1.5_b", "gpt2", None, "???"):
+        assert not list(cross.model_folders_exist({"reference": {"path": path}})), path
+
+
+def test_a_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    [fault] = cross.gpu_is_there({"trainer": {"accelerator": "gpu"}})
+    assert fault.startswith("trainer=gpu: torch finds no CUDA device here")
+    assert not list(cross.gpu_is_there({"trainer": {"accelerator": "cpu"}}))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert not list(cross.gpu_is_there({"trainer": {"accelerator": "gpu"}}))
+
+
+def test_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    [fault] = cross.folders_can_be_written({"runs_dir": str(tmp_path / "file" / "runs"), "cache_dir": str(tmp_path)})
+    assert fault.startswith("runs_dir: cannot make")
+    assert not list(cross.folders_can_be_written({"runs_dir": str(tmp_path / "a" / "b"), "cache_dir": 3}))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    [fault] = cross.folders_can_be_written({"cache_dir": str(tmp_path / "new")})
+    assert fault.startswith("cache_dir: cannot write to")
+
+
+def test_a_loss_asks_for_what_a_batch_has() -> None:
+    def node(name: str) -> dict[str, Any]:
+        return {"_target_": f"{TARGETS}.{name}"}
+
+    terms = {"a": {"weight": 1, "loss": node("hungry")}, "b": {"weight": 1, "loss": node("sigmoid")}}
+    cfg = {"plugins": [TARGETS], "loss": {**node("mix"), "terms": terms}}
+    [fault] = cross.losses_can_be_fed(cfg)
+    assert fault.startswith("loss.terms.a.loss: loss 'hungry' asks for weather, which no batch has.")
+    assert not list(cross.losses_can_be_fed({"loss": {"_target_": "os.system"}}))

@@ -1,0 +1,40 @@
+"""Every shipped YAML composes and fits the signature that it feeds."""
+
+from pathlib import Path
+
+import pytest
+
+from dpo_lab.config import find_faults
+from dpo_lab.config.overrides import review
+from dpo_lab.config.source import Source
+from dpo_lab.paths import CONF_DIR
+
+CHOICES = sorted(
+    f"{file.parent.relative_to(CONF_DIR)}={file.stem}"
+    for file in CONF_DIR.rglob("*.yaml")
+    if file.parent not in (CONF_DIR, CONF_DIR / "hydra")
+)
+
+
+@pytest.mark.parametrize("choice", ["seed=0", *CHOICES])
+def test_a_choice_composes_and_fits(choice: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    reviewed = review([choice], Source(str(CONF_DIR), "train"), multirun=choice.startswith("sweep="))
+    assert reviewed.faults == []
+    faults = [fault for config in reviewed.configs for fault in find_faults(config)]
+    to_be_given = [fault for fault in faults if "must be given: " in fault]
+    assert [fault for fault in faults if fault not in to_be_given] == []
+    assert all(".path: must be given" in fault for fault in to_be_given)
+
+
+@pytest.mark.parametrize("file", sorted((CONF_DIR / "loss").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_loss_lists_all_its_knobs(file: Path) -> None:
+    """What can be varied is seen in its YAML: no knob lives in the signature alone."""
+    from omegaconf import OmegaConf
+
+    from dpo_lab.config.signature import locate, read_target
+
+    node = OmegaConf.load(file)
+    knobs = set(read_target(locate(node._target_, ("dpo_lab",))).knobs)
+    assert knobs <= set(node.keys())
