@@ -1,7 +1,7 @@
 """One optimizer step. It holds policy and reference and knows neither the loss, the model nor the logger."""
 
 from collections.abc import Callable
-from typing import cast, final
+from typing import ClassVar, cast, final
 
 import pytorch_lightning as pl
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dpo_lab.errors import UserError
 from dpo_lab.metrics import Tally, first_reward, tally_batch
 from dpo_lab.model.policy import Policy
 from dpo_lab.needs import Objective
@@ -17,8 +18,10 @@ from dpo_lab.reference.reference import Reference
 from dpo_lab.types import LogProbs, LossOutput, PreferenceBatch, Window
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(UserError):
     """A gradient is infinite or not a number: the update would destroy the weights, so it is not made."""
+
+    exit_code: ClassVar[int] = 6
 
 
 OptimizerFactory = Callable[[Policy], tuple[Optimizer, LRScheduler]]
@@ -80,7 +83,10 @@ class PreferenceModule(pl.LightningModule):
             "lr", torch.tensor([optimizer.param_groups[0]["lr"]], dtype=torch.float64, device=norm.device)
         )
         if not bool(norm.isfinite()):
-            raise NonFiniteError(f"the gradient at optimizer step {self.trainer.global_step + 1} is not finite")
+            raise NonFiniteError(
+                f"the gradient at optimizer step {self.trainer.global_step + 1} is not finite, and the update was not "
+                "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true"
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing, make_trainer
@@ -19,6 +20,7 @@ from dpo_lab.samples import Sample, draw_samples, summarize
 from dpo_lab.start_checks import StartChecks
 
 TABLE_ROWS = 16
+SIGTERM_EXIT_CODE = 143
 
 
 class ReferenceMovedError(RuntimeError):
@@ -33,6 +35,7 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         NonFiniteError: a gradient is not finite.
         ReferenceMovedError: the reference was changed by training.
         KeyboardInterrupt: Ctrl-C, which Lightning turns into an exit of its own.
+        SystemExit: with code 143, on SIGTERM.
     """
     settings = experiment.trainer
     module = PreferenceModule(
@@ -98,6 +101,8 @@ def _train(experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule
     except SystemExit as stopped:
         if isinstance(stopped.__context__, KeyboardInterrupt):
             raise stopped.__context__ from None
+        if isinstance(stopped, SIGTERMException):  # whose exit code would be that of success
+            raise SystemExit(SIGTERM_EXIT_CODE) from stopped
         raise
 
 

@@ -93,8 +93,9 @@ class _Reviewer:
         return [option for option in known if option is not None]
 
     def _is_group(self, override: Override) -> bool:
-        is_mapping = isinstance(override.value(), dict)
-        return not (is_mapping or override.is_delete()) and self._options(override.key_or_group) is not None
+        # A group's parts are joined by "/": looking for one costs Hydra 30 ms, and most overrides are dotted keys.
+        is_value = isinstance(override.value(), dict) or override.is_delete() or "." in override.key_or_group
+        return not is_value and self._options(override.key_or_group) is not None
 
     def _options(self, group: str) -> list[str] | None:
         """Names of the files of `group`; None where no such group exists."""

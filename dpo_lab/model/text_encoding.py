@@ -10,7 +10,7 @@ from dpo_lab.types import Encoded, Example, Message, Text
 
 # What may stand before a response that is tokenised on its own. Which of them stay apart from it depends on the
 # tokenizer and on the response's first character.
-ANCHORS = ("\n", "a", ".", "0", "\u4e00")
+ANCHORS = ("\n", "a", ".", "0")
 
 
 class TextEncoder:

@@ -1,0 +1,101 @@
+"""Every command of the README and every block of Python in the docs runs as it stands there."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpo_lab.commands import cli
+from tests.small import small_policy
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\|[^|]+\| `(dpo-lab [^`]+)` \|$", README, flags=re.MULTILINE)
+QUICK = ["trainer.max_steps=2", "trainer.global_batch_size=8", "samples.num=2", "samples.max_new_tokens=4"]
+SMALL_MODEL = ["model.hidden_size=16", "model.num_layers=1", "model.num_heads=2", "model.vocab_size=300"]
+SMALL_START = ["start.max_steps=2", "start.global_batch_size=8"]
+SMALL_DATA = ["data.num_pairs=24", "data.num_validation_pairs=8", "data.num_demonstrations=16"]
+
+
+def shrink(command: str) -> list[str]:
+    """What to add so that the command means the same thing and takes seconds."""
+    extra = list(QUICK)
+    if "model=causal_lm" not in command:
+        extra += SMALL_MODEL if "start=none" in command else SMALL_MODEL + SMALL_START
+    if "data=files" not in command:
+        extra += SMALL_DATA
+    if "logger=" not in command:
+        extra.append("logger=local")
+    named = {argument.partition("=")[0] for argument in shlex.split(command)}
+    return [override for override in extra if override.partition("=")[0] not in named]
+
+
+@pytest.fixture
+def files() -> None:
+    """What the README's placeholders stand for: pairs.jsonl, one row of which is no good, MODEL and OTHER."""
+    rows = [
+        {"prompt": f"{a} + {b} =", "chosen": f" {a + b}", "rejected": f" {a + b + 1}"}
+        for a in range(6)
+        for b in range(5)
+    ]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small_policy(seed=1).export(Path("MODEL"))
+    small_policy(seed=2).export(Path("OTHER"))
+
+
+def test_readme_lists_commands():
+    assert len(COMMANDS) >= 12
+
+
+TRAINS = [command for command in COMMANDS if "--" not in command]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", TRAINS)
+def test_command_of_the_readme_trains(command: str):
+    if "on_problem" in command:
+        with Path("pairs.jsonl").open("a") as file:
+            file.write('{"prompt": "1 + 1 =", "chosen": "", "rejected": " 3"}\n')
+    _, *arguments = shlex.split(command)
+    assert cli.main([*arguments, *shrink(command)]) == 0
+    assert list(Path("runs").glob("*/*/metrics.jsonl"))
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "--" in command])
+def test_command_of_the_readme_answers(command: str):
+    _, *arguments = shlex.split(command)
+    process = [sys.executable, "-m", "dpo_lab.commands.cli", *arguments]
+    answer = subprocess.run(process, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "loss" in answer.stdout
+
+
+def test_error_shown_in_the_readme_is_the_error(capsys: pytest.CaptureFixture[str]):
+    (command, shown) = re.findall(r"```console\n\$ dpo-lab ([^\n]+)\n(.*?)```", README, flags=re.DOTALL)[0]
+    assert cli.main(shlex.split(command)) == 2
+    assert capsys.readouterr().err == shown
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_python_in_the_docs_runs(page: str):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    for block in blocks:
+        exec(compile(block, page, "exec"), {"__name__": page})
+
+
+def test_notebooks_run_and_define_nothing():
+    """Notebooks import; what is worth defining has a room."""
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        assert not re.search(r"^\s*(def|class) ", code, flags=re.MULTILINE)
+        exec(compile(code, path.name, "exec"), {"__name__": path.name})
+
+
+def test_links_of_the_docs_lead_somewhere():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
