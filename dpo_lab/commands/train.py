@@ -60,6 +60,7 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
     )
     if experiment.start_found is not None:
         say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
+    say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
     say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
     say(f"run folder: {folder.path}")
 
