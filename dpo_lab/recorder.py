@@ -69,7 +69,7 @@ class Recorder(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
         row = curves(pl_module.objective, self._val_tally, prefix="val")
-        self.add(step, row | {"val/num_pairs": self._val_tally.count("logps/rejected")})
+        self.add(step, row | {"val/num_pairs": int(self._val_tally.count("logps/rejected"))})
         self._folder.append_predictions(prediction_columns(step, self._val_rows))
         self._val_rows = []
 

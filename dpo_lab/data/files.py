@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.errors import DataError, Problem, RowError, problems_error
-from dpo_lab.data.read_hub import is_hub_name, read_hub_rows
 from dpo_lab.data.read_files import read_rows
+from dpo_lab.data.read_hub import is_hub_name, read_hub_rows
 from dpo_lab.data.read_row import COLUMNS, PairsRule, read_row
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource, chosen_demonstrations

@@ -1,6 +1,5 @@
 """Causal language models: a response is many decisions, one a token."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +9,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from dpo_lab.errors import UserError
 from dpo_lab.model.dropout import restore_config_dropout, set_module_dropout
 from dpo_lab.model.fingerprint import model_fingerprint
 from dpo_lab.model.loading import load_causal_lm, load_weights_into
 from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.model.text_encoding import TextEncoder
-from dpo_lab.errors import UserError
 from dpo_lab.ranges import Fraction
 from dpo_lab.types import Encoded, Example, LogProbs
 
@@ -55,9 +54,10 @@ def causal_lm(
 
 
 def _read_template(file: str) -> str:
-    if not os.path.isfile(file):
+    path = Path(file).expanduser()
+    if not path.is_file():
         raise UserError(f"model.chat_template: no file {file}")
-    return Path(file).read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 @final
@@ -68,9 +68,7 @@ class CausalLM(Policy):
     change a log-probability, and positions are those that each kind of model counts by itself.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, *, dtype: Dtype, dropout: float, exported_dropout: dict[str, float]
-    ):
+    def __init__(self, model: Any, tokenizer: Any, *, dtype: Dtype, dropout: float, exported_dropout: dict[str, float]):
         super().__init__()
         self.model = model
         self.encoder = TextEncoder(tokenizer)
@@ -185,11 +183,11 @@ class CausalLM(Policy):
 
     def load_other(self, path: str) -> "CausalLM":
         model, tokenizer, rates = load_causal_lm(path, dtype=self.dtype_name, dropout=self.dropout)
-        other = CausalLM(
-            model, tokenizer, dtype=self.dtype_name, dropout=self.dropout, exported_dropout=rates
-        )
+        other = CausalLM(model, tokenizer, dtype=self.dtype_name, dropout=self.dropout, exported_dropout=rates)
         if tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
-            raise UserError(f"{path} has another tokenizer than the policy, so their log-probabilities cannot be compared")
+            raise UserError(
+                f"{path} has another tokenizer than the policy, so their log-probabilities cannot be compared"
+            )
         return other
 
     def load_weights(self, folder: Path) -> None:

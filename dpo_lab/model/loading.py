@@ -1,6 +1,5 @@
 """Reading transformers models from folders and hub names, with errors that say what to do."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,13 @@ def load_causal_lm(
 
     disable_progress_bar()
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
-    if os.path.isdir(path):
+    if Path(path).is_dir():
         options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(path, **options)
         rates = set_config_dropout(config, dropout)
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        loader: Any = AutoModelForCausalLM
+        model, loaded = loader.from_pretrained(
             path, config=config, dtype=getattr(torch, dtype), output_loading_info=True, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
@@ -51,14 +51,14 @@ def load_causal_lm(
 
 def _find(path: str, revision: str | None) -> str:
     """The folder, or the name on the hub, that `path` means."""
-    local = os.path.expanduser(path)
-    if os.path.isdir(local):
-        if not (Path(local) / "config.json").is_file():
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
             raise UserError(
                 f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote"
             )
-        return local
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or os.path.exists(local)
+        return str(folder)
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists()
     if looks_local:
         raise UserError(f"model {path!r}: there is no such folder; give an existing folder or a hub name (owner/name)")
     prepare_hub_access(path, kind="model", revision=revision)

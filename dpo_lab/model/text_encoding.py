@@ -78,7 +78,9 @@ class TextEncoder:
         wanted = self._decode(together)
         anchors = self._tokenize(list(ANCHORS))
         *anchored, bare = self._tokenize([*(anchor + text for anchor in ANCHORS), text])
-        ways = [ids[len(anchor) :] for anchor, ids in zip(anchors, anchored, strict=True) if ids[: len(anchor)] == anchor]
+        ways = [
+            ids[len(anchor) :] for anchor, ids in zip(anchors, anchored, strict=True) if ids[: len(anchor)] == anchor
+        ]
         ways.append(bare)
         return next((ids for ids in ways if self._decode(prompt + ids) == wanted), ways[0])
 
@@ -123,7 +125,11 @@ class TextEncoder:
             )
         text, end = whole[len(prompt) :], self.tokenizer.eos_token
         # Templates such as ChatML write a line break after the end of turn; the model never has to say it.
-        return text[: text.rindex(end) + len(end)] if end in text and not text[text.rindex(end) + len(end) :].strip() else text
+        return (
+            text[: text.rindex(end) + len(end)]
+            if end in text and not text[text.rindex(end) + len(end) :].strip()
+            else text
+        )
 
     def _render(self, messages: Any, example: Example, *, add_generation_prompt: bool) -> str:
         if not self.tokenizer.chat_template:

@@ -83,7 +83,9 @@ def train_tokenizer(corpus: Sequence[str], vocab_size: int) -> Any:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(SPECIAL_TOKENS)
     if vocab_size < smallest:
-        raise UserError(f"model.vocab_size: {vocab_size} is too small; every byte and the special tokens need {smallest}")
+        raise UserError(
+            f"model.vocab_size: {vocab_size} is too small; every byte and the special tokens need {smallest}"
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]

@@ -1,0 +1,32 @@
+"""Anchored preference optimisation that lowers both responses, the rejected one more."""
+
+from torch.nn.functional import logsigmoid
+
+from dpo_lab.log_ratio import log_ratio
+from dpo_lab.ranges import Positive
+from dpo_lab.types import LogProbs, LossOutput, Pairs
+
+
+def apo_down(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: Positive = 0.1) -> LossOutput:
+    """sigmoid(beta a) + (1 - sigmoid(beta (a - b))), with a the chosen and b the rejected log-ratio.
+
+    Source: D'Oosterlinck et al. 2024 (APO-down), arXiv 2408.06266, equation 8, plus 1, as in TRL and Liger, so that
+    the loss is not negative. For a policy that is better than the chosen responses. Where policy equals reference
+    the two pulls on the chosen response cancel and only the rejected one moves.
+
+    Args:
+        policy: n responses, nats.
+        reference: the same rows, nats.
+        pairs: p lines (chosen row, rejected row).
+        beta: reward per nat of log-ratio; a larger beta moves a response fewer nats before its gradient dies out.
+            In (0, inf).
+
+    Returns:
+        loss without unit in (0, 2), one a pair, each of weight 1; 1 where policy equals reference. reward =
+        beta * log-ratio summed over the response.
+    """
+    ratio = log_ratio(policy, reference)
+    chosen, rejected = ratio[pairs[:, 0]], ratio[pairs[:, 1]]
+    # exp(logsigmoid) and not sigmoid: the gradient of sigmoid(x) is rounded to 0 from x of about 37 on.
+    loss = logsigmoid(beta * chosen).exp() + logsigmoid(-beta * (chosen - rejected)).exp()
+    return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=beta * ratio.detach())

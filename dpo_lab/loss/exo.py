@@ -1,0 +1,49 @@
+"""Efficient exact optimisation: the reverse KL from the policy's preference to the label's."""
+
+import math
+from typing import Annotated
+
+from torch.nn.functional import logsigmoid
+
+from dpo_lab.log_ratio import log_ratio
+from dpo_lab.ranges import Interval, Positive
+from dpo_lab.types import LogProbs, LossOutput, Pairs
+
+
+def exo(
+    policy: LogProbs,
+    reference: LogProbs,
+    pairs: Pairs,
+    *,
+    beta: Positive = 0.1,
+    label_smoothing: Annotated[float, Interval(gt=0, lt=0.5)] = 1e-3,
+) -> LossOutput:
+    """q log(q / (1 - e)) + (1 - q) log((1 - q) / e), with q = sigmoid(beta h), h chosen minus rejected log-ratio.
+
+    Source: Ji et al. 2024 (EXO-pref), arXiv 2402.00856, equation 16; `beta` is the paper's beta_pi. `sigmoid` with
+    label_smoothing is the KL the other way round: this one seeks the mode. Its gradient with respect to beta h is
+    q (1 - q) (beta h - log((1 - e) / e)): it dies out at margins that are large either way.
+
+    Published code differs: TRL and Liger as here; the authors' repository fixes log e = -10 and takes log(1 - e) for
+    0. At e = 0 the loss is infinite: older TRL then put 1e-3 in its place without a word.
+
+    Args:
+        policy: n responses, nats.
+        reference: the same rows, nats.
+        pairs: p lines (chosen row, rejected row).
+        beta: strength of the pull to the reference, per nat; the margin sought is log((1 - e) / e) / beta. In (0, inf).
+        label_smoothing: the paper's epsilon, the probability that a label is flipped; larger seeks a smaller margin.
+            In (0, 0.5).
+
+    Returns:
+        loss in nats, one a pair, each of weight 1; never negative, 0 at the margin sought. reward = beta * log-ratio
+        summed over the response.
+    """
+    ratio = log_ratio(policy, reference)
+    logits = beta * (ratio[pairs[:, 0]] - ratio[pairs[:, 1]])
+    # exp(logsigmoid) and not sigmoid: the gradient of sigmoid(x) is rounded to 0 from x of about 37 on.
+    log_q, log_rest = logsigmoid(logits), logsigmoid(-logits)
+    loss = log_q.exp() * (log_q - math.log1p(-label_smoothing)) + log_rest.exp() * (
+        log_rest - math.log(label_smoothing)
+    )
+    return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=beta * ratio.detach())
