@@ -71,7 +71,8 @@ class StartChecks(pl.Callback):
             raise StartCheckError(
                 f"before the first update policy and reference hold the same weights, yet a log-ratio of {largest:.3g} "
                 f"nats was found (tolerance {tolerance:g}). Likely causes: dropout that model.dropout does not "
-                "reach; a model whose output depends on the other rows of a batch; different precision of policy and reference"
+                "reach; a model whose output depends on the other rows of a batch; different precision of policy and "
+                "reference"
             )
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpo_lab.errors import UserError
+
 NUM_SHOWN = 20
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data cannot be used as it stands. The message says what is wrong, where, and what to do."""
 
 

@@ -41,7 +41,7 @@ FORMATS: dict[str, tuple[Callable[[], bytes], list[int]]] = {
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, packed: bool):
     make, numbers = FORMATS[name]
     path = tmp_path / (name + ".gz" * packed)
-    path.write_bytes(gzip.compress(make(, mtime=0)) if packed else make())
+    path.write_bytes(gzip.compress(make(), mtime=0) if packed else make())
     assert list(read_rows(path)) == list(zip(numbers, ROWS, strict=True))
 
 

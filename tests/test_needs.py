@@ -1,0 +1,52 @@
+from functools import partial
+
+import pytest
+import torch
+
+from dpo_lab.loss import ipo, sft, sigmoid
+from dpo_lab.needs import INGREDIENTS, Objective, Term, UnknownIngredientError, read_needs
+from dpo_lab.types import LossOutput
+
+
+def test_needs_are_what_stands_before_the_star():
+    assert read_needs(sigmoid) == ("policy", "reference", "pairs")
+    assert read_needs(sft) == ("policy", "chosen")
+
+
+def test_bound_knobs_are_no_needs():
+    assert read_needs(partial(ipo, beta=0.2, normalization="mean")) == ("policy", "reference", "pairs")
+
+
+def test_an_unknown_ingredient_fails_with_the_list():
+    def novel(policy, rankings, pair) -> LossOutput: ...
+
+    with pytest.raises(
+        UnknownIngredientError, match=r"loss 'novel' asks for rankings, pair, which no batch has"
+    ) as caught:
+        read_needs(novel)
+    assert all(f"  {name}: {meaning}" in str(caught.value) for name, meaning in INGREDIENTS.items())
+
+
+def test_an_unknown_ingredient_of_a_bound_loss_names_the_function():
+    def novel(policy, rankings, *, beta) -> LossOutput: ...
+
+    with pytest.raises(UnknownIngredientError, match=r"loss 'novel'"):
+        read_needs(partial(novel, beta=1.0))
+
+
+def test_an_objective_needs_what_its_terms_need():
+    assert Objective((Term("sft", sft),)).needs == {"policy", "chosen"}
+    both = Objective((Term("sigmoid", sigmoid), Term("sft", sft)))
+    assert both.needs == {"policy", "reference", "pairs", "chosen"}
+
+
+def test_a_term_gets_what_it_needs_and_nothing_else():
+    seen = []
+
+    def greedy(policy, chosen, *, knob: int = 3):
+        seen.append((policy, chosen, knob))
+        return LossOutput(torch.zeros(1), torch.ones(1))
+
+    ingredients = dict.fromkeys(INGREDIENTS, "unused") | {"policy": "p", "chosen": "c"}
+    Term("greedy", partial(greedy, knob=4))(ingredients)
+    assert seen == [("p", "c", 4)]
