@@ -67,13 +67,14 @@ def test_dropout_that_was_asked_for_is_no_fault():
 
 def add_tensor(policy: CausalLM, *, used: bool) -> None:
     """A trainable tensor that the forward pass ignores, or multiplies by zero."""
-    policy.extra = torch.nn.Parameter(torch.ones(3))
+    extra = torch.nn.Parameter(torch.ones(3))
+    policy.register_parameter("extra", extra)
     if used:
         model_forward = policy.model.forward
 
         def forward(*args, **kwargs):
             output = model_forward(*args, **kwargs)
-            output.logits = output.logits + 0.0 * policy.extra.sum()
+            output.logits = output.logits + 0.0 * extra.sum()
             return output
 
         policy.model.forward = forward
