@@ -39,9 +39,7 @@ def cpo(
     """
     preference = partial(_preference, beta=beta, label_smoothing=label_smoothing)
     likelihood = partial(sft, normalization=normalization)
-    return mix(
-        terms={"preference": {"weight": 1.0, "loss": preference}, "nll": {"weight": weight, "loss": likelihood}}
-    )
+    return mix(terms={"preference": {"weight": 1.0, "loss": preference}, "nll": {"weight": weight, "loss": likelihood}})
 
 
 def _preference(policy: LogProbs, pairs: Pairs, *, beta: float, label_smoothing: float) -> LossOutput:

@@ -20,7 +20,8 @@ def discopop(
     """-(1 - m) log sigmoid(x) + m exp(-x), with x = beta h, m = sigmoid(x / tau), h chosen minus rejected log-ratio.
 
     Source: Lu et al. 2024 (LRML), arXiv 2406.08414, equation 5, where beta and tau are 0.05. Not convex: with the
-    paper's tau the loss has a small hump at x of about -0.1 to 0, so a pair may stay stuck on the wrong side of it.
+    paper's tau the loss rises while x goes from -0.12 to 0.07. policy = reference lies inside, so that the first step
+    *lowers* the margin.
 
     Published code multiplies sigmoid(x / tau), which becomes 0, by exp(-x), which overflows: not a number at large
     negative margins. Here the product is taken in logarithms and is finite at every margin.

@@ -39,6 +39,4 @@ def rpo(
     """
     preference = partial(sigmoid, beta=beta, label_smoothing=label_smoothing)
     likelihood = partial(sft, normalization=normalization)
-    return mix(
-        terms={"preference": {"weight": 1.0, "loss": preference}, "nll": {"weight": weight, "loss": likelihood}}
-    )
+    return mix(terms={"preference": {"weight": 1.0, "loss": preference}, "nll": {"weight": weight, "loss": likelihood}})

@@ -1,0 +1,62 @@
+from functools import partial
+from typing import Any
+
+import pytest
+from torch.testing import assert_close
+
+from dpo_lab.errors import UserError
+from dpo_lab.loss import ipo, mix, sft, sigmoid
+from dpo_lab.needs import LossFunction
+from tests.loss.batch import gradient, make_batch, total
+
+
+def terms(preference: float, penalty: float, first: LossFunction = sigmoid) -> dict:
+    return {"preference": {"weight": preference, "loss": first}, "penalty": {"weight": penalty, "loss": sft}}
+
+
+def test_by_hand():
+    """Policy = reference, so the preference term is ln 2 = 0.693147; 2 * 0.693147 + 0.5 * 7.5 / 7 = 1.922009."""
+    batch = make_batch()
+    alike = type(batch)(batch.policy, batch.policy, batch.pairs)
+    assert total(mix(terms=terms(2.0, 0.5)), alike).item() == pytest.approx(1.922009, abs=1e-6)
+
+
+def test_value_and_gradient_are_the_weighted_sum_of_the_terms():
+    batch = make_batch()
+    first, second = (mix(terms={"only": {"weight": 1.0, "loss": loss}}) for loss in (sigmoid, sft))
+    whole, one, other = (total(objective, batch) for objective in (mix(terms=terms(0.7, 3.0)), first, second))
+    assert_close(whole, 0.7 * one + 3.0 * other)
+    gradients = [gradient(loss, batch.policy) for loss in (whole, one, other)]
+    assert_close(gradients[0], 0.7 * gradients[1] + 3.0 * gradients[2])
+
+
+def test_knobs_of_the_terms_act():
+    batch = make_batch()
+    near, far = (total(mix(terms=terms(1.0, 1.0, partial(ipo, beta=beta))), batch) for beta in (0.1, 0.2))
+    assert near.item() != pytest.approx(far.item())
+
+
+@pytest.mark.parametrize(
+    ("weights", "needs"), [((0.0, 1.0), {"policy", "chosen"}), ((1.0, 0.0), {"policy", "reference", "pairs"})]
+)
+def test_weight_0_leaves_the_term_and_its_needs_out(weights: tuple[float, float], needs: set[str]):
+    objective = mix(terms=terms(*weights))
+    assert len(objective.terms) == 1
+    assert objective.needs == needs
+
+
+def test_all_weights_0_is_refused():
+    with pytest.raises(UserError, match=r"every weight is 0"):
+        mix(terms=terms(0.0, 0.0))
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_a_weight_out_of_range_is_refused_and_not_left_out(weight: float):
+    with pytest.raises(UserError, match=r"loss\.terms\.penalty\.weight: must be a number in \[0, inf\)"):
+        mix(terms=terms(1.0, weight))
+
+
+def test_a_mix_inside_a_mix_is_refused():
+    inner: Any = partial(mix, terms=terms(1.0, 1.0))
+    with pytest.raises(UserError, match=r"loss\.terms\.preference: a mix cannot hold a mix"):
+        mix(terms=terms(1.0, 1.0, inner))
