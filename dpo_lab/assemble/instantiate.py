@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
+
 from dpo_lab.config.signature import locate
+from dpo_lab.errors import UserError
 from dpo_lab.needs import Objective, Term
+from dpo_lab.types import LogProbs
 
 TARGET = "_target_"
 
@@ -31,11 +35,26 @@ def bind(node: Mapping[str, Any], packages: tuple[str, ...]) -> Any:
 
 
 def build_objective(node: Mapping[str, Any], packages: tuple[str, ...]) -> Objective:
-    """The objective of a `loss` node: a single loss, or what a function that gives an `Objective` makes of several."""
+    """The objective of a `loss` node: a single loss, or what a function that gives an `Objective` makes of several.
+
+    Raises:
+        UserError: when knobs of a loss contradict each other: it is tried on one pair, before anything is loaded.
+    """
     function = bind(node, packages)
-    if inspect.signature(function).return_annotation is Objective:
-        return function()
-    return Objective((Term(function.func.__name__, function),))
+    is_composite = inspect.signature(function).return_annotation is Objective
+    objective = function() if is_composite else Objective((Term(function.func.__name__, function),))
+    try:
+        objective(_one_pair())
+    except ValueError as error:
+        raise UserError(f"loss: {error}") from error
+    return objective
+
+
+def _one_pair() -> dict[str, Any]:
+    """Two responses of one token each, nats."""
+    log_probs = LogProbs(torch.tensor([[-1.0], [-2.0]]), torch.ones(2, 1, dtype=torch.bool))
+    pairs = torch.tensor([[0, 1]])
+    return {"policy": log_probs, "reference": log_probs, "pairs": pairs, "chosen": pairs[:, 0]}
 
 
 def _bind_nested(value: Any, packages: tuple[str, ...]) -> Any:
