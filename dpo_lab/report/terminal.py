@@ -12,21 +12,21 @@ from dpo_lab.report.curves import PANELS, SAMPLES, smooth
 from dpo_lab.run import Run
 
 BARS = "▁▂▃▄▅▆▇█"
-WIDTH = 48
+WIDTH = 32
 
 
 def show_run(run: Run, console: Console, *, num_samples: int = 6) -> None:
     """Print all that `run` has of curves, `num_samples` samples and means over all samples."""
     curves = Table(title="training, smoothed, from the first optimizer step to the last")
-    for column in ("curve", "first", "", "last", "validation: first, last"):
-        curves.add_column(column)
+    for column in ("curve", "first", "", "last", "validation"):
+        curves.add_column(column, no_wrap=True)
     for name, title in PANELS:
         values = [value for value in run.curve(f"train/{name}")[1] if math.isfinite(value)]
         if values:
             smoothed = smooth(values)
             validated = run.curve(f"val/{name}")[1]
-            ends = f"{validated[0]:.3f}, {validated[-1]:.3f}" if validated else ""
-            curves.add_row(title, f"{smoothed[0]:.3f}", sparkline(smoothed), f"{smoothed[-1]:.3f}", ends)
+            ends = f"{validated[0]:.3f} to {validated[-1]:.3f}" if validated else ""
+            curves.add_row(title.partition(" (")[0], f"{smoothed[0]:.3f}", sparkline(smoothed), f"{smoothed[-1]:.3f}", ends)
     console.print(curves)
     samples = read_samples(run.path)
     if samples:
