@@ -26,7 +26,9 @@ def show_run(run: Run, console: Console, *, num_samples: int = 6) -> None:
             smoothed = smooth(values)
             validated = run.curve(f"val/{name}")[1]
             ends = f"{validated[0]:.3f} to {validated[-1]:.3f}" if validated else ""
-            curves.add_row(title.partition(" (")[0], f"{smoothed[0]:.3f}", sparkline(smoothed), f"{smoothed[-1]:.3f}", ends)
+            curves.add_row(
+                title.partition(" (")[0], f"{smoothed[0]:.3f}", sparkline(smoothed), f"{smoothed[-1]:.3f}", ends
+            )
     console.print(curves)
     samples = read_samples(run.path)
     if samples:
