@@ -1,8 +1,10 @@
 """A run that is told to stop says so: exit code, status, and a W&B record that is closed."""
 
+import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,14 @@ from tests.small import SMALL
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_the_run_as_interrupted(number: signal.Signals, exit_code: int, root: Path):
     overrides = [*SMALL, "trainer.max_epochs=null", "trainer.max_steps=20000", f"seed={exit_code}"]
-    command = [sys.executable, "-m", "dpo_lab.commands.cli", "train", *overrides]
-    environment_path = {"PYTHONPATH": str(root)}
     process = subprocess.Popen(
-        ["env", *(f"{key}={value}" for key, value in environment_path.items()), *command],
+        [sys.executable, "-m", "dpo_lab.commands.cli", "train", *overrides],
+        env={**os.environ, "PYTHONPATH": str(root)},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # A shell starts what runs in the background with Ctrl-C ignored, and that is inherited.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -29,8 +32,11 @@ def test_signal_ends_the_run_as_interrupted(number: signal.Signals, exit_code: i
     (folder,) = Path("runs").glob("*/*/")
     wait_for_rows(folder / "metrics.jsonl")
     process.send_signal(number)
-    rest = process.stderr.read()
-    assert process.wait() == exit_code, rest
+    try:
+        _, rest = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == exit_code, rest
     assert "Traceback" not in rest
     assert read_run(folder).status == "interrupted"
 
