@@ -75,6 +75,8 @@ class Recorder(pl.Callback):
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Put `values` into the row of `step`, which is written when the next step begins."""
+        if not values:
+            return
         if self._waiting and self._waiting["step"] != step:
             self.flush()
         new_checks = dict(list(self._checks.results.items())[self._num_checks_written :])

@@ -2,7 +2,7 @@
 
 import fnmatch
 import warnings
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,8 @@ MOVE_SAMPLES_PER_TENSOR = 1024
 
 class StartCheckError(UserError):
     """A check on the first updates failed: training on would give numbers that mean something else."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class WeightsBarelyMoveWarning(UserWarning):
@@ -51,6 +53,7 @@ class StartChecks(pl.Callback):
         self._without_gradient: set[str] = set()
         self._first_values: dict[str, Tensor] = {}
         self._num_updates = 0
+        self._num_gradients = 0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Window, batch_idx: int) -> None:
         if self._num_updates:
@@ -76,7 +79,7 @@ class StartChecks(pl.Callback):
             )
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        if self._num_updates >= self._gradient_updates:
+        if self._num_gradients >= self._gradient_updates:
             return
         gradients = {name: tensor.grad for name, tensor in pl_module.policy.named_parameters() if tensor.requires_grad}
         unreached = [name for name, grad in gradients.items() if grad is None and not self._is_exempt(name)]
@@ -85,14 +88,15 @@ class StartChecks(pl.Callback):
                 f"backward does not reach {len(unreached)} trainable tensors ({_first(unreached)}): they would never "
                 "be trained. Freeze them, or name them in trainer.zero_gradient_ok"
             )
-        for name, grad in gradients.items():
-            if name in self._without_gradient and grad is not None and bool(grad.count_nonzero()):
-                self._without_gradient.discard(name)
+        touched = {name for name, grad in gradients.items() if grad is not None and bool(grad.count_nonzero())}
+        self._without_gradient -= touched
+        # A loss that is flat on a whole window (a hinge whose margin is met) says nothing of any tensor.
+        self._num_gradients += bool(touched)
+        if self._num_gradients == self._gradient_updates:
+            self._check_gradients()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._num_updates += 1
-        if self._num_updates == self._gradient_updates:
-            self._check_gradients()
         if self._num_updates == self._move_updates:
             self._check_moves(pl_module)
 

@@ -15,7 +15,7 @@ class TrainerSettings:
     Attributes:
         accelerator: "cpu", or "gpu" for one CUDA device.
         max_steps: optimizer steps; null leaves it to `max_epochs`. Both: whichever ends first.
-        max_epochs: passes over the data; null leaves it to `max_steps`.
+        max_epochs: passes over the data; null leaves it to `max_steps`. Both null: one pass.
         precision: "32-true", or "bf16-mixed" (float32 weights, bfloat16 arithmetic where it is safe).
         global_batch_size: items an optimizer step, over all micro-batches: pairs for paired losses.
         micro_batch_size: items computed at once, for memory; null is all. It never changes the gradient.
@@ -31,7 +31,7 @@ class TrainerSettings:
 
     accelerator: Literal["cpu", "gpu"] = "cpu"
     max_steps: PositiveInt | None = None
-    max_epochs: PositiveInt | None = 1
+    max_epochs: PositiveInt | None = None
     precision: Precision = "32-true"
     global_batch_size: PositiveInt = 32
     micro_batch_size: PositiveInt | None = None
@@ -44,6 +44,8 @@ class TrainerSettings:
     zero_gradient_ok: list[str]
 
     def num_steps(self, windows_per_epoch: int) -> int:
-        """Optimizer steps of the run: `max_steps` and `max_epochs`, whichever ends first."""
-        by_epochs = None if self.max_epochs is None else self.max_epochs * windows_per_epoch
-        return min(limit for limit in (self.max_steps, by_epochs) if limit is not None)
+        """Optimizer steps of the run: `max_steps` or `max_epochs`, whichever ends first; one epoch without either."""
+        if self.max_epochs is None:
+            return windows_per_epoch if self.max_steps is None else self.max_steps
+        by_epochs = self.max_epochs * windows_per_epoch
+        return by_epochs if self.max_steps is None else min(self.max_steps, by_epochs)

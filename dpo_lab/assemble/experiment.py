@@ -68,6 +68,8 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     seeds = derive_seeds(config["seed"], config["seeds"])
     objective = build_objective(config["loss"], packages)
     settings: TrainerSettings = build("trainer")
+    logger: Logger = build("logger")
+    logger.check()
     source: DataSource = build("data")
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed
@@ -99,6 +101,9 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     if reference is not None:
         contents["reference"] = reference.fingerprint()
     num_steps = settings.num_steps(len(train))
+    warmup_steps = config["optimizer"].get("warmup_steps", 0)
+    if warmup_steps >= num_steps:
+        say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
     return Experiment(
         policy=policy,
         reference=reference,
@@ -111,7 +116,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         else None,
         make_optimizer=_bind_optimizer(config, packages, num_steps),
         trainer=settings,
-        logger=build("logger"),
+        logger=logger,
         samples=SampleSettings(**config["samples"]),
         seeds=seeds,
         num_steps=num_steps,

@@ -116,10 +116,11 @@ def _evaluate(
     experiment.policy.to(device)
     if experiment.reference is not None:
         experiment.reference.to(device)
+    reference = experiment.reference
     encoded = experiment.validation.dataset.encoded if experiment.validation else experiment.train.dataset.encoded
     samples = draw_samples(
         experiment.policy,
-        experiment.reference,
+        reference if reference is not None and reference.is_distribution else None,
         [example.prompt for example in encoded[: experiment.samples.num]],
         experiment.samples,
         seed=experiment.seeds["sampling"],
@@ -135,12 +136,13 @@ def _check_reference(experiment: Experiment) -> None:
 
 
 def _keep_samples(experiment: Experiment, folder: RunFolder, before: list[Sample], after: list[Sample]) -> None:
+    if not after:
+        return
     steps = ((0, before), (experiment.num_steps, after))
     rows = [sample.as_row(step) for step, samples in steps for sample in samples]
     write_text(folder.path / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     side_by_side = [[old.prompt, old.response, new.response] for old, new in zip(before, after, strict=True)]
-    if side_by_side:
-        experiment.logger.table("samples", ["prompt", "before", "after"], side_by_side[:TABLE_ROWS])
+    experiment.logger.table("samples", ["prompt", "before", "after"], side_by_side[:TABLE_ROWS])
 
 
 def _export(experiment: Experiment, folder: RunFolder) -> None:
@@ -165,5 +167,5 @@ def _summarize(
         say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last['val/num_pairs']:.0f} pairs")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
-            values = (f"{row[name]:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))
+            values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))
             say(f"{unit}: {' before, '.join(values)} after (mean of {len(after)} samples, 95 % interval)")

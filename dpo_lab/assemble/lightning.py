@@ -16,7 +16,6 @@ NEVER = 2**62  # optimizer steps between validations
 QUIET = (
     ".*does not have many workers.*",  # windows are collated in memory
     ".*LeafSpec.*is deprecated.*",  # Lightning's use of torch
-    ".*in eval mode at the start of training.*",
     ".*The number of training batches.*smaller than the logging interval.*",  # Lightning logs nothing here
     ".*defined a `validation_step` but have no `val_dataloader`.*",  # it is called before and after instead
     ".*Trainer already configured with model summary.*",

@@ -100,12 +100,14 @@ def _run_hydra(argv: list[str], *, multirun: bool = False) -> int:
 
 def _run_job(cfg: DictConfig) -> int:
     """Train on one composed config; errors are told here, since Hydra would tell only the first of a sweep."""
-    overrides = list(HydraConfig.get().overrides.task)
+    hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    is_sweep = hydra_config.mode == RunMode.MULTIRUN
     try:
         check(cfg)
         from dpo_lab.commands.train import train
 
-        return train(cfg, overrides)
+        return train(cfg, overrides, sweep=Path(hydra_config.sweep.dir).name if is_sweep else None)
     except UserError as error:
         print(f"{' '.join([PROGRAM, *overrides])}: {error}", file=sys.stderr)
         return error.exit_code

@@ -3,39 +3,49 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.assemble import Experiment, assemble
 from dpo_lab.assemble.fit import fit
+from dpo_lab.assemble.lightning import computing
 from dpo_lab.report.curves import draw_run
-from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, read_run, run_id
+from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run, run_id
 from dpo_lab.run.provenance import device_info
 
 
-def train(cfg: DictConfig, overrides: Sequence[str]) -> int:
+def train(cfg: DictConfig, overrides: Sequence[str], *, sweep: str | None = None) -> int:
     """Train on a composed, checked config; return the exit code. What it says on the way goes to stderr.
+
+    Args:
+        overrides: what was typed, for the record.
+        sweep: id of the sweep that this run is a job of.
 
     Raises:
         UserError: for whatever the user can mend.
     """
     # Set before transformers starts threads of its own, which would complain about a later fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    if config["trainer"].get("num_threads") is not None:
-        torch.set_num_threads(config["trainer"]["num_threads"])
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    with computing(config["trainer"].get("num_threads")):
+        return _train(config, overrides, sweep)
+
+
+def _train(config: dict[str, Any], overrides: Sequence[str], sweep: str | None) -> int:
     experiment = assemble(config, say)
     identity = run_id(config, experiment.contents)
     try:
         folder = RunFolder.claim(config["runs_dir"], config["name"], identity, fresh=config["fresh"])
     except AlreadyFinished as finished:
         print(f"already finished: {finished.path}")
+        for difference in describe_differences(read_run(finished.path).info, collect_provenance()):
+            say(f"made with another {difference}")
         return 0
     for earlier in folder.earlier:
         say(f"an earlier attempt did not finish and stays as it is: {earlier}")
     with folder:
+        folder.update(sweep=sweep)
         _write_identity(folder, config, overrides, experiment)
         describe(experiment, folder)
         with experiment.logger.mirroring(folder, config, folder.info):
@@ -62,6 +72,8 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
         say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
     say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
     say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
+    num_validation = 0 if experiment.validation is None else len(experiment.validation.items)
+    say(f"items that fit: {len(experiment.train.items)} train, {num_validation} validation")
     say(f"run folder: {folder.path}")
 
 
@@ -76,5 +88,7 @@ def _write_identity(
         seeds=experiment.seeds,
         hashes=experiment.contents,
         num_steps=experiment.num_steps,
+        num_train_items=len(experiment.train.items),
+        num_validation_items=0 if experiment.validation is None else len(experiment.validation.items),
     )
     folder.write_data_report(experiment.report.as_dict())

@@ -19,14 +19,6 @@ DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def has_an_end(cfg: Plain) -> Iterator[str]:
-    """A run needs a number of steps or of epochs."""
-    trainer = _group(cfg, "trainer")
-    ends = [key for key in ("max_steps", "max_epochs") if key in trainer]
-    if ends and all(trainer[key] is None for key in ends):
-        yield "trainer.max_steps and trainer.max_epochs are both null, so the run has no end; give one of them"
-
-
 def micro_batch_fits(cfg: Plain) -> Iterator[str]:
     """A micro-batch is a part of an optimizer step's batch."""
     trainer = _group(cfg, "trainer")
@@ -95,7 +87,6 @@ def losses_can_be_fed(cfg: Plain) -> Iterator[str]:
 
 
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
-    has_an_end,
     micro_batch_fits,
     data_files_exist,
     model_folders_exist,

@@ -20,6 +20,9 @@ class LocalLogger(Logger):
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
 
+    def check(self) -> None:
+        pass
+
     def start(self, run: RunFolder, config: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         pass
 

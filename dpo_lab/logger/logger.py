@@ -21,6 +21,14 @@ class Logger(ABC):
         return step == 1 or step % self.every_n_steps == 0
 
     @abstractmethod
+    def check(self) -> None:
+        """Refuse what cannot be had, before anything heavy.
+
+        Raises:
+            UserError: saying what to do.
+        """
+
+    @abstractmethod
     def start(self, run: RunFolder, config: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         """Begin: `config` resolved and plain, `info` what run.json says.
 

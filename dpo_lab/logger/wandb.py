@@ -63,6 +63,17 @@ class WandbLogger(Logger):
         self._mode_used = "disabled"
         self._in_trouble = False
 
+    def check(self) -> None:
+        if self._wanted_mode() == "online" and not has_key():
+            raise UserError(
+                "logger.mode=online needs a W&B key: run `wandb login`, or set WANDB_API_KEY, or use "
+                "logger.mode=offline and send the run later."
+            )
+
+    def _wanted_mode(self) -> str:
+        environment = os.environ.get("WANDB_MODE")
+        return environment if self._mode == "auto" and environment in ("online", "offline", "disabled") else self._mode
+
     def start(self, run: RunFolder, config: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         """Open the W&B run and write its id into run.json.
 
@@ -70,9 +81,7 @@ class WandbLogger(Logger):
             UserError: a W&B run is open in this process; or ``mode=online`` without a key, or without an answer
                 from the server within `INIT_SECONDS`.
         """
-        mode = self._mode
-        if mode == "auto" and os.environ.get("WANDB_MODE") in ("online", "offline", "disabled"):
-            mode = os.environ["WANDB_MODE"]
+        mode = self._wanted_mode()
         if mode == "disabled":
             return
         self._environment = quiet_environment(run.path / "wandb")
@@ -113,12 +122,8 @@ class WandbLogger(Logger):
                 f"a W&B run is open in this process ({service.run.id}): rows of two runs would mix. "
                 "Call wandb.finish() first, or use logger=local."
             )
+        self.check()
         keyed = mode != "offline" and has_key()
-        if mode == "online" and not keyed:
-            raise UserError(
-                "logger.mode=online needs a W&B key: run `wandb login`, or set WANDB_API_KEY, or use "
-                "logger.mode=offline and send the run later."
-            )
         self._mode_used = "online" if keyed else "offline"
         arguments = self._arguments(run, config, info)
         try:

@@ -76,6 +76,8 @@ class CausalLM(Policy):
         self.dropout = dropout
         self._exported_dropout = exported_dropout
         set_module_dropout(model, dropout)
+        # from_pretrained gives evaluation mode, which trainers keep: dropout would be configured and never happen.
+        self.train()
 
     @property
     def end_id(self) -> int:

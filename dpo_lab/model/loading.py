@@ -73,6 +73,9 @@ def load_weights_into(model: nn.Module, folder: Path) -> None:
     Raises:
         UserError: naming the tensors that do not fit.
     """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     loader: Any = type(model)
     try:
         source, loaded = loader.from_pretrained(

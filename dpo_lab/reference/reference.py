@@ -1,6 +1,7 @@
 """What every reference gives."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 
@@ -11,8 +12,12 @@ from dpo_lab.types import LogProbs
 class Reference(ABC):
     """Log-probabilities that the policy is measured against.
 
+    `is_distribution`: whether they are those of a distribution, so that a divergence from it means something.
+
     Not a torch module: the training module, its optimizer, `.train()` and checkpoints cannot see what it holds.
     """
+
+    is_distribution: ClassVar[bool] = True
 
     @abstractmethod
     def log_prob(self, inputs: Inputs) -> LogProbs:

@@ -1,6 +1,6 @@
 """No reference: "reference-free" preference optimisation."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
@@ -21,6 +21,8 @@ def uniform(policy: Policy) -> "UniformReference":
 @final
 class UniformReference(Reference):
     """Holds nothing; asks the policy only which decisions there are."""
+
+    is_distribution: ClassVar[bool] = False
 
     def __init__(self, policy: Policy):
         self._decision_mask = policy.decision_mask

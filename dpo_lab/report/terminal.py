@@ -50,8 +50,9 @@ def sparkline(values: list[float], width: int = WIDTH) -> str:
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """Rows of samples.jsonl."""
-    return [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    """Rows of samples.jsonl; none where no samples were drawn."""
+    file = folder / "samples.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def _side_by_side(samples: list[dict[str, Any]], num_samples: int) -> Table:
@@ -76,5 +77,7 @@ def _means(run: Run) -> Table:
     for name, title in SAMPLES:
         rows = [row for row in run.metrics if name in row]
         if rows:
-            table.add_row(title, *(f"{row[name]:.2f} ± {row[name + '_ci95']:.2f}" for row in (rows[0], rows[-1])))
+            table.add_row(
+                title, *(f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (rows[0], rows[-1]))
+            )
     return table

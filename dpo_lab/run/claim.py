@@ -37,7 +37,7 @@ class FolderClaimed(UserError):  # noqa: N818 - says what is the case
 
 
 class Claim(NamedTuple):
-    """A folder that is ours as long as `lock` stays open; `earlier` are the attempts before it."""
+    """A folder that is ours as long as `lock` stays open; `earlier` are attempts before it that did not finish."""
 
     path: Path
     lock: IO[bytes]
@@ -54,7 +54,10 @@ def claim(runs_dir: Path | str, name: str, id: str, fresh: bool, info: dict[str,
     if not name or name.startswith(".") or Path(name).name != name:
         raise UserError(f"name={name!r} names no folder: use letters, digits, '-', '_' and '.', no '/'")
     parent = Path(runs_dir).absolute() / name
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"runs_dir: cannot make {parent}: {error.strerror}") from error
     while True:
         earlier = attempts(parent, id)
         if not fresh:
@@ -63,7 +66,8 @@ def claim(runs_dir: Path | str, name: str, id: str, fresh: bool, info: dict[str,
         path = parent / (id if attempt == 1 else f"{id}-{attempt}")
         full_info = {**info, "id": id, "name": name, "attempt": attempt}
         if (lock := _publish(path, full_info)) is not None:
-            return Claim(path, lock, full_info, tuple(earlier.values()))
+            unfinished = (old for old in earlier.values() if read_info(old).get("status") != "finished")
+            return Claim(path, lock, full_info, tuple(unfinished))
 
 
 def attempts(parent: Path, id: str) -> dict[int, Path]:

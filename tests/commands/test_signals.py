@@ -15,7 +15,7 @@ from tests.small import SMALL
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_the_run_as_interrupted(number: signal.Signals, exit_code: int, root: Path):
-    overrides = [*SMALL, "trainer.max_epochs=null", "trainer.max_steps=20000", f"seed={exit_code}"]
+    overrides = [*SMALL, "trainer.max_steps=20000", f"seed={exit_code}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "dpo_lab.commands.cli", "train", *overrides],
         env={**os.environ, "PYTHONPATH": str(root)},

@@ -200,3 +200,43 @@ def test_wandb_is_offline_and_quiet_without_a_key(capsys: pytest.CaptureFixture[
     assert run.info["wandb"]["mode"] == "offline"
     assert len(list((run.path / "wandb").glob("offline-run-*"))) == 1
     assert {path.name for path in Path().iterdir()} == {"runs", "cache"}
+
+
+def test_steps_that_are_asked_for_are_made():
+    """40 pairs in windows of 8 are five steps an epoch; max_steps alone goes on into the next."""
+    assert run_train(*SMALL, "trainer.max_steps=7").metrics[-1]["step"] == 7
+
+
+def test_dropout_happens_without_samples_and_never_moves_validation(capsys: pytest.CaptureFixture[str]):
+    """Samples or none, the same training; with dropout the first loss is no longer that of margin 0."""
+    overrides = (*SMALL, "model.dropout=0.4", "loss=ipo", "loss.beta=0.5", "trainer.max_steps=2")
+    with_samples = run_train(*overrides)
+    without = run_train(*(override for override in overrides if not override.startswith("samples")), "samples.num=0")
+    assert without.metrics[0]["val/loss"] == pytest.approx(1.0, rel=1e-5)
+    assert without.metrics[1]["train/loss"] != pytest.approx(1.0, rel=1e-3)
+    assert without.metrics[2]["train/loss"] == with_samples.metrics[2]["train/loss"]
+
+
+def test_a_finished_attempt_is_not_called_unfinished(capsys: pytest.CaptureFixture[str]):
+    run_train(*SMALL)
+    run_train(*SMALL, "fresh=true")
+    assert "did not finish" not in capsys.readouterr().err
+
+
+def test_uniform_reference_has_no_divergence():
+    run = run_train(*SMALL, "reference=uniform", "trainer.max_steps=1")
+    assert not any("samples/kl" in row for row in run.metrics)
+
+
+def test_online_without_a_key_is_refused_before_anything_is_built(capsys: pytest.CaptureFixture[str]):
+    overrides = [override for override in SMALL if not override.startswith("logger")]
+    assert cli.main(["train", *overrides, "logger.mode=online"]) == 2
+    assert "needs a W&B key" in capsys.readouterr().err
+    assert not list(Path().iterdir())
+
+
+def test_jobs_of_a_sweep_know_their_sweep():
+    assert cli.main(["train", "-m", *SMALL, "seed=1,2", "trainer.max_steps=1"]) == 0
+    (sweep,) = Path("runs/.sweeps").iterdir()
+    jobs = [json.loads(path.read_text()) for path in Path("runs").glob("*/*/run.json")]
+    assert [job["sweep"] for job in jobs] == [sweep.name, sweep.name]

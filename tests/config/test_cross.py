@@ -10,19 +10,6 @@ from dpo_lab.config import cross
 TARGETS = "tests.config.stub_targets"
 
 
-@pytest.mark.parametrize(
-    ("trainer", "num_faults"),
-    [
-        ({"max_steps": None, "max_epochs": None}, 1),
-        ({"max_steps": 1, "max_epochs": None}, 0),
-        ({"max_steps": 1, "max_epochs": 1}, 0),
-        ({}, 0),
-    ],
-)
-def test_a_run_has_an_end(trainer: dict[str, Any], num_faults: int) -> None:
-    assert len(list(cross.has_an_end({"trainer": trainer}))) == num_faults
-
-
 def test_a_micro_batch_is_no_larger_than_the_batch() -> None:
     [fault] = cross.micro_batch_fits({"trainer": {"micro_batch_size": 9, "global_batch_size": 8}})
     assert fault == "trainer.micro_batch_size: must be at most trainer.global_batch_size, which is 8, got 9"
