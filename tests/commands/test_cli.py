@@ -25,7 +25,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[DictConfig, list[str]
     """Calls of a `train` that trains nothing; the seed says how it ends."""
     calls: list[tuple[DictConfig, list[str]]] = []
 
-    def train(cfg: DictConfig, overrides: list[str]) -> int:
+    def train(cfg: DictConfig, overrides: list[str], *, sweep: str | None = None) -> int:
         calls.append((cfg, overrides))
         endings = {7: RuntimeError("boom"), 8: UserError("no data"), 9: KeyboardInterrupt(), 10: TakenError("taken")}
         if cfg.seed in endings:
@@ -147,7 +147,7 @@ def test_questions_are_answered_by_hydra(trained: list, conf: list[str], capsys:
 def test_the_shipped_help_and_config_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     said = capsys.readouterr().out
-    assert "loss: hinge, ipo, mix" in said
+    assert "loss: " in said and "sigmoid" in said
     assert 'eval "$(dpo-lab train -sc install=bash)"' in said
     assert main(["train", "--cfg", "job", "--resolve"]) == 0
     assert "_target_: dpo_lab.loss.sigmoid.sigmoid" in capsys.readouterr().out
