@@ -2,7 +2,7 @@
 
 from dpo_lab.run.claim import AlreadyFinished, FolderClaimed
 from dpo_lab.run.folder import RunFolder, status_after
-from dpo_lab.run.identity import COSMETIC_KEYS, hash_files, run_id
+from dpo_lab.run.identity import COSMETIC_KEYS, run_id
 from dpo_lab.run.predictions import hex_key
 from dpo_lab.run.provenance import collect_provenance, describe_differences
 from dpo_lab.run.read import Run, read_run
@@ -15,7 +15,6 @@ __all__ = [
     "RunFolder",
     "collect_provenance",
     "describe_differences",
-    "hash_files",
     "hex_key",
     "read_run",
     "run_id",

@@ -58,10 +58,6 @@ class RunFolder:
         return self._folder("checkpoints")
 
     @property
-    def model(self) -> Path:
-        return self._folder("model")
-
-    @property
     def report(self) -> Path:
         return self._folder("report")
 

@@ -72,20 +72,6 @@ def canonical_json(value: Any) -> str:
     return json.dumps(_canonical(value, "value"), sort_keys=True, separators=(",", ":"))
 
 
-def hash_files(*paths: Path | str) -> str:
-    """SHA-256 over the bytes of files, in the order given, whatever their names.
-
-    Each file is framed by its length, so that moving bytes from one file to the next is seen.
-    """
-    digest = hashlib.sha256()
-    for path in map(Path, paths):
-        digest.update(path.stat().st_size.to_bytes(8, "big"))
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def _canonical(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _canonical(item, f"{name}.{key}") for key, item in value.items()}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_lab.run.identity import COSMETIC_KEYS, canonical_json, hash_files, run_id
+from dpo_lab.run.identity import COSMETIC_KEYS, canonical_json, run_id
 
 CONFIG = {
     "seed": 0,
@@ -99,11 +99,3 @@ def test_true_is_not_one():
 def test_what_has_no_text_is_named():
     with pytest.raises(TypeError, match=r"value\.config\.loss\.beta is a object"):
         run_id({"loss": {"beta": object()}}, {})
-
-
-def test_files_are_hashed_by_content_and_by_where_they_end(workplace):
-    for name, text in {"a": "xy", "b": "z", "c": "x", "d": "yz", "moved": "xy"}.items():
-        (workplace / name).write_text(text)
-    a, b, c, d, moved = (workplace / name for name in ("a", "b", "c", "d", "moved"))
-    assert hash_files(a) == hash_files(moved)
-    assert hash_files(a, b) != hash_files(c, d)
