@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
         traceback.print_exc()
         return 1
 

@@ -111,7 +111,7 @@ def _run_job(cfg: DictConfig) -> int:
     except UserError as error:
         print(f"{' '.join([PROGRAM, *overrides])}: {error}", file=sys.stderr)
         return error.exit_code
-    except Exception:
+    except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
         print(f"{' '.join([PROGRAM, *overrides])}:", file=sys.stderr)
         traceback.print_exc()
         return 1
