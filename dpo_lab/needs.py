@@ -7,23 +7,50 @@ gives (an ingredient of the closed list below); what stands after it the config 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from dpo_lab.types import LossOutput
+from dpo_lab.types import LossOutput, State
 
 INGREDIENTS: dict[str, str] = {
     "policy": "LogProbs of the policy that is trained",
     "reference": "LogProbs of the reference; a loss that does not name it gets none built, loaded or run",
     "pairs": "row indices (chosen, rejected), one line a pair",
     "chosen": "row indices of the responses to imitate",
+    "ranking": "row indices, one line a list, best first, -1 behind the end of a shorter list",
+    "labels": "of each row: 1 desirable, 0 undesirable, -1 not judged",
+    "scores": "reward of each row as the data gives it",
+    "win_probability": "of each pair: how likely its chosen response is the better one, as the data gives it",
+    "drift": "row indices of borrowed responses, which answer another prompt",
+    "generator": "a random generator a row, seeded by seed, optimizer step and the row's key",
+    "state": "what the loss put into LossOutput.state at the step before; empty at the first",
+    "policy_stats": "reductions of the policy's whole distribution at every decision",
+    "sequential_kl": "of each row: KL(reference || policy) summed over its decisions, with gradient",
 }
 
 LossFunction = Callable[..., LossOutput]
 
 
-class UnknownIngredientError(TypeError):
-    """A loss names, before ``*``, something that the framework cannot give."""
+def whole_batch(loss: LossFunction) -> LossFunction:
+    """Declares that `loss` compares across items: it is given all items of an optimizer step, of every rank, at once.
+
+    >>> @whole_batch
+    ... def sorted_margins(policy, pairs): ...
+    >>> Term("sorted", sorted_margins).whole_batch
+    True
+    """
+    loss.__dict__["whole_batch"] = True
+    return loss
+
+
+def best_alone(loss: LossFunction) -> LossFunction:
+    """Declares that of a `ranking` the loss needs only the best to be known; the order of the others may be none."""
+    loss.__dict__["best_alone"] = True
+    return loss
+
+
+class IngredientError(TypeError):
+    """A loss asks, before ``*``, for something that the framework cannot give."""
 
 
 def read_needs(loss: LossFunction) -> tuple[str, ...]:
@@ -34,15 +61,20 @@ def read_needs(loss: LossFunction) -> tuple[str, ...]:
     ('policy', 'chosen')
 
     Raises:
-        UnknownIngredientError: for a name outside `INGREDIENTS`; the message lists them.
+        IngredientError: for a name outside `INGREDIENTS`, which the message lists; for `state` in a loss that does not
+            see the whole batch.
     """
     parameters = inspect.signature(loss).parameters.values()
     names = tuple(p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
     unknown = [name for name in names if name not in INGREDIENTS]
+    title = getattr(loss, "__name__", getattr(getattr(loss, "func", None), "__name__", str(loss)))
+    if "state" in names and not _declares(loss, "whole_batch"):
+        raise IngredientError(
+            f"loss {title!r} keeps a state without @whole_batch: it would depend on how a step is split"
+        )
     if unknown:
         known = "\n".join(f"  {name}: {meaning}" for name, meaning in INGREDIENTS.items())
-        title = getattr(loss, "__name__", getattr(getattr(loss, "func", None), "__name__", str(loss)))
-        raise UnknownIngredientError(
+        raise IngredientError(
             f"loss {title!r} asks for {', '.join(unknown)}, which no batch has. "
             f"Knobs stand after '*'. Ingredients are:\n{known}"
         )
@@ -61,8 +93,19 @@ class Term:
     def needs(self) -> tuple[str, ...]:
         return read_needs(self.loss)
 
-    def __call__(self, ingredients: Mapping[str, Any]) -> LossOutput:
-        return self.loss(**{name: ingredients[name] for name in self.needs})
+    @property
+    def whole_batch(self) -> bool:
+        """Whether the loss compares across items (`whole_batch`)."""
+        return _declares(self.loss, "whole_batch")
+
+    @property
+    def best_alone(self) -> bool:
+        """Whether of a ranking the loss needs the best only (`best_alone`)."""
+        return _declares(self.loss, "best_alone")
+
+    def __call__(self, ingredients: Mapping[str, Any], state: State | None = None) -> LossOutput:
+        given = {**ingredients, "state": state or {}}
+        return self.loss(**{name: given[name] for name in self.needs})
 
 
 @dataclass(frozen=True)
@@ -76,5 +119,30 @@ class Objective:
         """The union of what the terms need."""
         return frozenset(need for term in self.terms for need in term.needs)
 
-    def __call__(self, ingredients: Mapping[str, Any]) -> dict[str, LossOutput]:
-        return {term.name: term(ingredients) for term in self.terms}
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a reference has to be built and run."""
+        return bool({"reference", "sequential_kl"} & self.needs)
+
+    @property
+    def best_alone(self) -> bool:
+        """Whether every term that asks for a ranking needs its best only."""
+        return all(term.best_alone for term in self.terms if "ranking" in term.needs)
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether a term compares across items, so that all of them have to be seen at once."""
+        return any(term.whole_batch for term in self.terms)
+
+    def __call__(
+        self, ingredients: Mapping[str, Any], states: Mapping[str, State] | None = None
+    ) -> dict[str, LossOutput]:
+        """Each term's output by name; `states` are what the terms remember from the step before."""
+        states = states or {}
+        return {term.name: term(ingredients, states.get(term.name)) for term in self.terms}
+
+
+def _declares(loss: LossFunction, declaration: str) -> bool:
+    while isinstance(loss, partial):
+        loss = loss.func
+    return bool(getattr(loss, declaration, False))

@@ -1,10 +1,11 @@
 """The nouns: ``Example -> Encoded -> PreferenceBatch -> LogProbs -> LossOutput``.
 
 Shapes are written with jaxtyping: ``n`` responses (rows) of a batch, ``t`` decisions of the longest
-response, ``p`` pairs, ``c`` chosen rows. Log-probabilities are natural logarithms (nats). A mask is True
-where a position counts.
+response, ``p`` pairs, ``c`` chosen rows, ``l`` lists of at most ``k`` responses. Log-probabilities are natural
+logarithms (nats). A mask is True where a position counts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
@@ -28,6 +29,30 @@ Pairs = Int[Tensor, " p 2"]
 Chosen = Int[Tensor, " c"]
 """Row indices of the responses to imitate: the chosen side of each pair, or a demonstration."""
 
+Ranking = Int[Tensor, " l k"]
+"""Row indices of a batch, one line a list, best first; -1 behind the end of a list shorter than the longest."""
+
+Labels = Int[Tensor, " n"]
+"""What was judged of each row by itself: 1 desirable, 0 undesirable, -1 not judged."""
+
+Scores = Float[Tensor, " n"]
+"""Reward of each row as the data gives it, larger is better; not a number where the data has none."""
+
+WinProbability = Float[Tensor, " p"]
+"""Probability that the chosen response of each pair is the better one, in [0, 1], as the data gives it."""
+
+Drift = Int[Tensor, " d"]
+"""Row indices of borrowed responses: each answers another prompt than the one it stands behind."""
+
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One generator a row, seeded by seed, optimizer step and the row's key; or one from which all rows draw in turn."""
+
+State = dict[str, Tensor]
+"""What a loss remembers from one optimizer step to the next, by its own names; empty before the first."""
+
+SequentialKL = Float[Tensor, " n"]
+"""Sum over the decisions of each row of KL(reference || policy) of the whole distribution, nats, with gradient."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -36,9 +61,11 @@ class Example:
     >>> Example(prompt="2 + 2 =", responses=(" 4", " 5"), pairs=((0, 1),)).responses[0]
     ' 4'
 
-    `pairs` are (chosen, rejected) indices into `responses`; a demonstration has one response and no pair.
-    `scores` are rewards of each response where the data has them. `source` says where the row stands
-    (``"train.jsonl row 3"``), for messages.
+    `pairs` are (chosen, rejected) indices into `responses`; a demonstration has one response and no pair. Where the
+    data has them: `scores` are rewards of each response; `win_probabilities`, one a pair, say how sure it is;
+    `labels`, one a response, are 1 (desirable) or 0; `ranking` indexes `responses`, best first. Where
+    `is_best_alone` is set, only the first of `ranking` is known to be better than the others. `source` says where
+    the row stands (``"train.jsonl row 3"``), for messages.
     """
 
     prompt: Text
@@ -46,6 +73,10 @@ class Example:
     pairs: tuple[tuple[int, int], ...] = ()
     scores: tuple[float, ...] | None = None
     source: str = ""
+    win_probabilities: tuple[float, ...] | None = None
+    labels: tuple[int, ...] | None = None
+    ranking: tuple[int, ...] | None = None
+    is_best_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +114,8 @@ class PreferenceBatch(NamedTuple):
 
     `inputs` is whatever the policy's own `log_prob` eats. `group[n]` names the prompt a row answers.
     `key[n]` is a 128-bit hash (two int64) of the token ids of prompt and response as scored. `pairs` is
-    empty where the objective does not ask for pairs. Indices are integers: they survive any precision.
+    empty where the objective does not ask for pairs. Indices are integers: they survive any precision. Every
+    further view is None where the objective does not ask for it.
     """
 
     inputs: dict[str, Tensor]
@@ -91,11 +123,20 @@ class PreferenceBatch(NamedTuple):
     key: Int[Tensor, " n 2"]
     pairs: Pairs
     chosen: Chosen
+    ranking: Ranking | None = None
+    labels: Labels | None = None
+    scores: Scores | None = None
+    win_probability: WinProbability | None = None
+    drift: Drift | None = None
 
     @property
     def num_items(self) -> int:
-        """Items that a loss reduces over: pairs where there are any, else chosen responses."""
-        return self.pairs.shape[0] or self.chosen.shape[0]
+        """Units of a batch size: lists, else pairs, else judged rows, else responses to imitate."""
+        if self.ranking is not None:
+            return self.ranking.shape[0]
+        if len(self.pairs):
+            return self.pairs.shape[0]
+        return self.chosen.shape[0] if self.labels is None else int((self.labels >= 0).sum())
 
 
 Window = tuple[PreferenceBatch, ...]
@@ -128,16 +169,28 @@ class LogProbs(NamedTuple):
         return self.mask.sum(-1).to(self.token.dtype)
 
 
+class PolicyStats(NamedTuple):
+    """Reductions of the policy's whole distribution at every decision.
+
+    `log_collision` is log sum_v pi(v)^2, nats: the log-probability that two draws agree. 0 where `mask` of the
+    policy's `LogProbs` is False.
+    """
+
+    log_collision: Float[Tensor, " n t"]
+
+
 class LossOutput(NamedTuple):
     """What a loss says of each item, not reduced.
 
     The loss of an optimizer step is ``sum(loss * weight) / sum(weight)`` over the whole window and all
-    ranks. `weight` counts (pairs, tokens): it depends on shapes and masks, never on a log-probability.
-    `reward[n]` is the implicit reward of each response as this loss defines it; None where it defines none.
-    `extra` holds further curves, one value an item, under the names their paper gives them.
+    ranks. `weight` counts (pairs, tokens): it depends on shapes and masks, and on a log-probability only in a loss
+    that sees the whole batch. `reward[n]` is the implicit reward of each response as this loss defines it; None
+    where it defines none. `extra` holds further curves, any number of values each, under the names their paper
+    gives them. `state` is what the loss remembers for the next step.
     """
 
     loss: Float[Tensor, " items"]
     weight: Float[Tensor, " items"]
     reward: Float[Tensor, " n"] | None = None
     extra: dict[str, Tensor] = {}
+    state: State | None = None

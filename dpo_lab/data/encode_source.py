@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from dpo_lab.data.encoded import EncodedDataset
+from dpo_lab.data.encoded import EncodedDataset, known_order
 from dpo_lab.data.errors import DataError, Problem, problems_error
 from dpo_lab.data.fit_length import fit_length, num_tokens
+from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import Overflow
 from dpo_lab.types import Encoded, Example
-
-Pairs = tuple[tuple[int, int], ...]
 
 
 def encode_source(
@@ -22,6 +21,8 @@ def encode_source(
     eos_id: int | None,
 ) -> EncodedDataset:
     """Token ids of `examples`, each pair with two different, non-empty responses that fit into `max_length`.
+
+    An example stays while anything judged of it does: a pair, a label, an order of two responses.
 
     Counted in `report`: `zero_token_prompt`, `zero_token_response`, `eos_inside_response`, `overflow_dropped`,
     `prompt_cut`, `response_cut`, `identical_after_encoding` (also by the cut), `boundary_merge`.
@@ -35,7 +36,7 @@ def encode_source(
     """
     encoded = encode(list(examples))
     kept: list[Encoded] = []
-    kept_pairs: list[Pairs] = []
+    judgements: list[Judgement] = []
     too_long: list[Problem] = []
     for example, tokens in zip(examples, encoded, strict=True):
         if len(tokens.responses) != len(example.responses):
@@ -55,10 +56,10 @@ def encode_source(
         distinct = None if fitted.encoded is None else _drop_identical(fitted.encoded, sound[1], example, report)
         if distinct is not None:
             kept.append(distinct[0])
-            kept_pairs.append(distinct[1])
+            judgements.append(distinct[1])
     if too_long:
         raise problems_error(too_long, "Raise data.max_length, or choose data.on_overflow=drop or truncate.")
-    return EncodedDataset(kept, kept_pairs)
+    return EncodedDataset(kept, judgements)
 
 
 def _too_long(example: Example, encoded: Encoded, max_length: int) -> Problem:
@@ -68,7 +69,7 @@ def _too_long(example: Example, encoded: Encoded, max_length: int) -> Problem:
 
 def _drop_unsound(
     encoded: Encoded, example: Example, report: DataReport, eos_id: int | None
-) -> tuple[Encoded, Pairs] | None:
+) -> tuple[Encoded, Judgement] | None:
     """Without the responses that have no token, or end in their middle."""
     if not encoded.prompt:
         report.count("zero_token_prompt", source=example.source)
@@ -81,19 +82,25 @@ def _drop_unsound(
             report.count("eos_inside_response", source=example.source)
         else:
             sound.append(index)
+    judgement = Judgement.of(example)
     if len(sound) == len(encoded.responses):
-        return encoded, example.pairs
-    place = {index: number for number, index in enumerate(sound)}
-    pairs = tuple((place[a], place[b]) for a, b in example.pairs if a in place and b in place)
-    if not pairs and (example.pairs or not sound):
-        return None
-    return replace(encoded, responses=tuple(encoded.responses[index] for index in sound)), pairs
+        return encoded, judgement
+    left = replace(encoded, responses=tuple(encoded.responses[index] for index in sound)), judgement.keep(sound)
+    return left if _is_of_use(*left, judgement.is_demonstration) else None
 
 
 def _drop_identical(
-    encoded: Encoded, pairs: Pairs, example: Example, report: DataReport
-) -> tuple[Encoded, Pairs] | None:
+    encoded: Encoded, judgement: Judgement, example: Example, report: DataReport
+) -> tuple[Encoded, Judgement] | None:
     """Without the pairs of which nothing can be learned."""
-    distinct = tuple((a, b) for a, b in pairs if encoded.responses[a] != encoded.responses[b])
-    report.count("identical_after_encoding", len(pairs) - len(distinct), example.source)
-    return None if pairs and not distinct else (encoded, distinct)
+    responses = encoded.responses
+    distinct = [number for number, (a, b) in enumerate(judgement.pairs) if responses[a] != responses[b]]
+    report.count("identical_after_encoding", len(judgement.pairs) - len(distinct), example.source)
+    left = encoded, judgement.keep_pairs(distinct)
+    return left if _is_of_use(*left, Judgement.of(example).is_demonstration) else None
+
+
+def _is_of_use(encoded: Encoded, judgement: Judgement, is_demonstration: bool) -> bool:
+    if judgement.pairs or judgement.labels or is_demonstration:
+        return bool(encoded.responses)
+    return known_order(encoded, judgement, best_alone=True) is not None

@@ -1,91 +1,86 @@
-"""Examples in token space, and batches of them."""
+"""Examples in token space, and the items that one objective sees of them."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from dpo_lab.data.batch import Collate, Item, make_batch
+from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.view import View
 from dpo_lab.types import Encoded, PreferenceBatch
-
-Kind = Literal["pairs", "chosen"]
-"""What an item is: a pair, or a response to imitate."""
-
-Collate = Callable[[Sequence[Encoded]], dict[str, Tensor]]
-"""Lays out the responses of each group, in order, as the rows of one batch."""
-
-
-class Item(NamedTuple):
-    """What one unit of a batch size is. `chosen`, `rejected` index the responses of `example`; -1: no rejected."""
-
-    example: int
-    chosen: int
-    rejected: int
-
-
-def response_key(prompt: Sequence[int], response: Sequence[int]) -> tuple[int, int]:
-    """128-bit hash of one response to one prompt, as two signed 64-bit integers.
-
-    The length of the prompt is hashed first, so moving the boundary between the two changes the key.
-    """
-    digest = hashlib.blake2b(len(prompt).to_bytes(8, "little"), digest_size=16)
-    digest.update(np.asarray(prompt, dtype="<i8").tobytes())
-    digest.update(np.asarray(response, dtype="<i8").tobytes())
-    raw = digest.digest()
-    return int.from_bytes(raw[:8], "little", signed=True), int.from_bytes(raw[8:], "little", signed=True)
 
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """Encoded examples that fit, and the pairs of each: ``pairs[i]`` index ``encoded[i].responses``.
-
-    An example without a pair is a demonstration: it has one response.
-    """
+    """Encoded examples that fit, and what was judged of each: ``judgements[i]`` indexes ``encoded[i].responses``."""
 
     encoded: list[Encoded]
-    pairs: list[tuple[tuple[int, int], ...]]
+    judgements: list[Judgement]
 
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.encoded)
 
-    def items(self, kind: Kind) -> list[Item]:
-        """All items in order: each pair (`pairs`), or each distinct chosen response and demonstration (`chosen`)."""
-        if kind == "pairs":
-            return [Item(i, better, worse) for i, pairs in enumerate(self.pairs) for better, worse in pairs]
-        return [Item(i, index, -1) for i in range(len(self)) for index in self._chosen(i)]
+    def items(self, view: View) -> list[Item]:
+        """All items of `view`, in order: by its `kind`
 
-    def collate_items(self, items: Sequence[Item], collate: Collate) -> PreferenceBatch:
-        """The batch of `items`. Rows are the distinct responses they use, those of one example adjacent.
+        * ``pairs``: each pair;
+        * ``chosen``: each distinct chosen response and demonstration;
+        * ``labels``: each distinct (response, label); without labels, chosen is 1 and rejected 0;
+        * ``lists``: each example of which the order is known (`known_order`).
 
-        `chosen` has one row index an item, repeated where two pairs share their chosen response: so what a loss
-        over `chosen` sees of a step does not depend on how the step is split into micro-batches.
+        What has no such judgement gives no item.
         """
-        used: dict[int, list[int]] = {}
-        for item in items:
-            responses = used.setdefault(item.example, [])
-            responses.extend(index for index in item[1:] if index >= 0 and index not in responses)
-        places = [(example, index) for example, indices in used.items() for index in indices]
-        row = {place: number for number, place in enumerate(places)}
-        number_of = {example: number for number, example in enumerate(used)}
-        keys = [response_key(self.encoded[e].prompt, self.encoded[e].responses[i]) for e, i in places]
-        pairs = [(row[i.example, i.chosen], row[i.example, i.rejected]) for i in items if i.rejected >= 0]
-        return PreferenceBatch(
-            inputs=collate([self._keep(example, indices) for example, indices in used.items()]),
-            group=torch.tensor([number_of[example] for example, _ in places], dtype=torch.long),
-            key=torch.tensor(keys, dtype=torch.long).reshape(-1, 2),
-            pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
-            chosen=torch.tensor([row[item.example, item.chosen] for item in items], dtype=torch.long),
-        )
+        return [item for example in range(len(self)) for item in self._items(example, view)]
 
-    def _chosen(self, index: int) -> list[int]:
-        if not self.pairs[index]:
-            return [0]
-        return list(dict.fromkeys(chosen for chosen, _ in self.pairs[index]))
+    def collate_items(self, items: Sequence[Item], collate: Collate, view: View) -> PreferenceBatch:
+        """The batch of `items`, see `dpo_lab.data.batch.make_batch`."""
+        return make_batch(self.encoded, self.judgements, items, collate, view)
 
-    def _keep(self, index: int, responses: Sequence[int]) -> Encoded:
-        encoded = self.encoded[index]
-        return replace(encoded, responses=tuple(encoded.responses[number] for number in responses))
+    def borrow(self, window: Sequence[Item]) -> list[Item]:
+        """`window` where each item has borrowed the first response of the next item, cyclic, with another prompt.
+
+        So the borrowed responses depend on the window alone, not on how ranks and micro-batches share it. Where
+        the window has one prompt only, nothing is borrowed. Prompts are compared by their token ids.
+        """
+        following = next_other([self.encoded[item.example].prompt for item in window])
+        return [
+            item if other is None else item._replace(borrowed=(window[other].example, window[other].responses[0]))
+            for item, other in zip(window, following, strict=True)
+        ]
+
+    def _items(self, example: int, view: View) -> list[Item]:
+        judgement = self.judgements[example]
+        if view.kind == "pairs":
+            return [Item(example, pair, (number,)) for number, pair in enumerate(judgement.pairs)]
+        if view.kind == "labels":
+            return [Item(example, (index,), label=label) for index, label in judgement.judged()]
+        if view.kind == "chosen":
+            return [Item(example, (index,)) for index in judgement.chosen()]
+        order = known_order(self.encoded[example], judgement, view.best_alone)
+        if order is None:
+            return []
+        pairs = tuple(number for number, pair in enumerate(judgement.pairs) if set(pair) <= set(order))
+        return [Item(example, order, pairs)]
+
+
+def known_order(encoded: Encoded, judgement: Judgement, best_alone: bool) -> tuple[int, ...] | None:
+    """`Judgement.order`, in which responses that have become the same token ids stand once, at their best place."""
+    order = judgement.order(best_alone) or ()
+    first = {encoded.responses[index]: index for index in reversed(order)}
+    distinct = tuple(index for index in order if first[encoded.responses[index]] == index)
+    return distinct if len(distinct) > 1 else None
+
+
+def next_other(values: Sequence[tuple[int, ...]]) -> list[int | None]:
+    """Of each value: the place of the next one, cyclic, that differs; None where all are equal.
+
+    >>> next_other([(1,), (1,), (2,)]), next_other([(1,), (1,)])
+    ([2, 2, 0], [None, None])
+    """
+    num = len(values)
+    following: list[int | None] = [None] * num
+    # Twice around, backwards: the second time, the last places know what stands at the start.
+    for place in reversed(range(2 * num)):
+        here, after = place % num, (place + 1) % num
+        following[here] = after if values[here] != values[after] else following[after]
+    return following

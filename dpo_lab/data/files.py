@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.errors import DataError, Problem, RowError, problems_error
+from dpo_lab.data.rank import PairsRule
 from dpo_lab.data.read_files import read_rows
 from dpo_lab.data.read_hub import is_hub_name, read_hub_rows
-from dpo_lab.data.read_row import COLUMNS, PairsRule, read_row
+from dpo_lab.data.read_row import read_row
 from dpo_lab.data.report import DataReport
+from dpo_lab.data.row import COLUMNS, Row
 from dpo_lab.data.source import DataSource, chosen_demonstrations
 from dpo_lab.data.split import prompt_key, split_by_prompt
 from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt
@@ -32,7 +34,8 @@ def files(
 
     A row is one of: `prompt`, `chosen`, `rejected` as text or chat messages; `chosen` and `rejected` alone, as
     whole conversations or Human/Assistant transcripts; `conversations` with `chosen`, `rejected` (ShareGPT);
-    `prompt`, `responses`, `scores`.
+    `prompt`, `responses`, `scores`; `prompt`, `ranked`; `prompt`, `response`, `label`; `messages`, `label`. With
+    chosen and rejected there may be `chosen_score`, `rejected_score` and `probability`, and rejected may be a list.
 
     Args:
         path: one or more files (.jsonl, .json, .csv, .parquet, each also .gz), or a hub name ``owner/name:split``.
@@ -45,7 +48,8 @@ def files(
         on_problem: what happens to a row that cannot be used: all of them in one error, or dropped and counted.
         shuffle: whether each epoch has an order of its own.
         columns: our name -> the file's, where they differ: ``{prompt: question}``.
-        pairs: which pairs a list of `responses` with `scores` gives.
+        pairs: which pairs a list gives, `ranked` or with `scores`: `all`, those `adjacent` in the order, or
+            `best_vs_rest`; equal scores give none.
 
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
@@ -59,12 +63,12 @@ def files(
     validation = reader.read(validation_path, _label(validation_path, paths)) if validation_path else []
     if reader.problems and on_problem == "error":
         raise problems_error(reader.problems, "Correct them, or drop and count them: data.on_problem=drop")
-    report = DataReport(num_read=reader.num_read)
-    for problem in reader.problems:
+    report = reader.report
+    for problem in reader.problems + reader.dropped:
         report.count(problem.reason, source=problem.source)
     for part, name in ((train, "data.path"), (validation, "data.validation_path")):
         if not part and (part is train or validation_path):
-            raise problems_error(reader.problems, f"No row of {name} is left.")
+            raise problems_error(reader.problems + reader.dropped, f"No row of {name} is left.")
     if validation_path:
         _count_overlap(train, validation, report)
     else:
@@ -83,13 +87,17 @@ def files(
 
 
 class _Reader:
-    """Reads files one after the other and gathers the problems of all of them."""
+    """Reads files one after the other and gathers what there is to say of all of them.
+
+    `problems` are rows that cannot be used; `dropped` are sound rows that say nothing, counted in `report`.
+    """
 
     def __init__(self, columns: Mapping[str, str], pairs: PairsRule):
         self.columns = columns
         self.pairs: PairsRule = pairs
         self.problems: list[Problem] = []
-        self.num_read = 0
+        self.dropped: list[Problem] = []
+        self.report = DataReport()
 
     def read(self, name: str, label: str) -> list[Example]:
         """Examples of one file; what cannot be used goes to `problems`.
@@ -99,25 +107,40 @@ class _Reader:
         """
         local = Path(name).expanduser()
         rows = read_hub_rows(name) if not local.exists() and is_hub_name(name) else read_rows(local)
-        examples, problems, found = [], [], {}
+        examples, problems, found, read = [], [], {}, set()
         num_rows = 0
-        for number, row in rows:
+        for number, values in rows:
             num_rows += 1
             source = f"{label} row {number}"
             try:
-                if isinstance(row, RowError):
-                    raise row
-                found.update(dict.fromkeys(row))
-                examples.append(read_row(row, self.columns, self.pairs, source))
+                if isinstance(values, RowError):
+                    raise values
+                found.update(dict.fromkeys(values))
+                row = Row(values, self.columns)
+                examples.append(self._read_row(row, source))
+                read |= row.read
             except RowError as problem:
-                problems.append(Problem(source, problem.reason, problem.column, problem.what))
+                known = Problem(source, problem.reason, problem.column, problem.what)
+                (self.dropped if problem.reason == "one_response" else problems).append(known)
         if not num_rows:
             raise DataError(f"{name} has no row.")
-        if not examples and all(problem.reason in {"missing_column", "no_prompt"} for problem in problems):
+        if len(problems) == num_rows and all(problem.reason in {"missing_column", "no_prompt"} for problem in problems):
             raise _missing_column_error(name, problems[0], list(found))
-        self.num_read += num_rows
         self.problems += problems
+        if examples:
+            not_read = [column for column in found if column not in read]
+            self.report.columns_not_read = list(dict.fromkeys(self.report.columns_not_read + not_read))
+        self.report.num_read += num_rows
         return examples
+
+    def _read_row(self, row: Row, source: str) -> Example:
+        reasons: list[str] = []
+        example = read_row(row, self.pairs, source, reasons.append)
+        for reason in reasons:
+            self.report.count(reason, source=source)
+        if example.ranking is not None and example.scores and max(example.scores) > example.scores[0]:
+            self.report.count("score_against_pair", source=source)
+        return example
 
 
 def _label(name: str, paths: list[str]) -> str:

@@ -37,6 +37,10 @@ REASONS: dict[str, Reason] = {
     "chosen_equals_rejected": Reason("dropped", "row", "chosen equals rejected"),
     "bad_scores": Reason("dropped", "row", "scores that are not one finite number a response"),
     "no_pair": Reason("dropped", "row", "no response is better than another"),
+    "bad_label": Reason("dropped", "row", "a label that is none of true, false, 1, 0"),
+    "bad_probability": Reason("dropped", "row", "a probability that is no number in [0, 1]"),
+    "one_response": Reason("dropped", "row", "a ranked list without two different responses"),
+    "repeated_response": Reason("dropped", "response", "it stands at a better place of its list already"),
     "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
     "zero_token_prompt": Reason("dropped", "row", "the prompt has no token"),
     "zero_token_response": Reason("dropped", "response", "the response has no token"),
@@ -44,6 +48,7 @@ REASONS: dict[str, Reason] = {
     "identical_after_encoding": Reason("dropped", "pair", "both responses have the same token ids"),
     "prompt_cut": Reason("cut", "row", "the prompt was cut from the left"),
     "response_cut": Reason("cut", "row", "a response was cut from the right and has no end-of-sequence token"),
+    "score_against_pair": Reason("noted", "row", "a rejected response with a higher score than the chosen one"),
     "prompt_in_validation": Reason("noted", "row", "training row whose prompt is in the validation file too"),
     "boundary_merge": Reason("noted", "response", "its first token would have merged with the end of the prompt"),
 }
@@ -61,6 +66,7 @@ class DataReport:
     dropped 1 row: a response is empty [empty_response], at train.jsonl row 2
 
     `num_train` and `num_validation` count examples as read, before any is dropped in token space.
+    `columns_not_read` are columns of the files that no row's schema uses.
     """
 
     num_read: int = 0
@@ -68,6 +74,7 @@ class DataReport:
     num_validation: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
+    columns_not_read: list[str] = field(default_factory=list)
 
     def count(self, reason: str, n: int = 1, source: str = "") -> None:
         """Add `n` to `reason`.
@@ -92,6 +99,7 @@ class DataReport:
             self.num_validation + other.num_validation,
             dict(self.counts),
             {reason: list(places) for reason, places in self.places.items()},
+            list(dict.fromkeys(self.columns_not_read + other.columns_not_read)),
         )
         for reason, num in other.counts.items():
             merged.count(reason, num)
@@ -103,22 +111,24 @@ class DataReport:
         return sum(num for reason, num in self.counts.items() if REASONS[reason].effect == effect)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain containers, for JSON: ``{"num_read", ..., "dropped": {reason: num}, "cut", "noted", "places"}``."""
+        """Plain containers, for JSON: sizes, ``{reason: num}`` by effect, ``"places"``, ``"columns_not_read"``."""
         by_effect = {
             effect: {reason: self.counts[reason] for reason in REASONS if self._has(reason, effect)}
             for effect in get_args(Effect)
         }
         sizes = {"num_read": self.num_read, "num_train": self.num_train, "num_validation": self.num_validation}
-        return {**sizes, **by_effect, "places": {reason: list(places) for reason, places in self.places.items()}}
+        places = {reason: list(places) for reason, places in self.places.items()}
+        return {**sizes, **by_effect, "places": places, "columns_not_read": list(self.columns_not_read)}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "DataReport":
         """The report that `as_dict` wrote."""
         counts = {reason: num for effect in get_args(Effect) for reason, num in record[effect].items()}
-        return cls(record["num_read"], record["num_train"], record["num_validation"], counts, record["places"])
+        plain = ("num_read", "num_train", "num_validation", "places", "columns_not_read")
+        return cls(counts=counts, **{name: record[name] for name in plain})
 
     def lines(self) -> list[str]:
-        """For people: the sizes, then one line a reason with the first places."""
+        """For people: the sizes, then one line a reason with the first places, then the columns not read."""
         lines = [f"{_plural(self.num_read, 'row')} read: {self.num_train} train, {self.num_validation} validation"]
         for reason, (effect, unit, text) in REASONS.items():
             if reason in self.counts:
@@ -126,6 +136,8 @@ class DataReport:
                 at = f", at {places}" if places else ""
                 more = ", ..." if at and self.counts[reason] > len(self.places[reason]) else ""
                 lines.append(f"{effect} {_plural(self.counts[reason], unit)}: {text} [{reason}]{at}{more}")
+        if self.columns_not_read:
+            lines.append(f"columns not read: {', '.join(self.columns_not_read)}")
         return lines
 
     def _has(self, reason: str, effect: str) -> bool:

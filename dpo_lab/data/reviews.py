@@ -1,17 +1,20 @@
 """Short reviews with a reward that is known: the data on which a preference recipe can be proved to work.
 
 A review is two to four clauses, each praising, blaming or neither. Its true reward counts praise minus blame; pairs are
-judged by Bradley-Terry with that reward. So whether training has raised the reward is a measurement, not an opinion.
+judged by Bradley-Terry with that reward, longer lists by Plackett-Luce. So whether training has raised the reward is a
+measurement, not an opinion.
 """
 
 import math
 import random
 import re
-from typing import Literal
+from functools import partial
+from typing import Annotated, Literal
 
+from dpo_lab.data.rank import PairsRule, rank_positions
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource
-from dpo_lab.ranges import NonNegativeInt, Positive, PositiveInt
+from dpo_lab.ranges import Ge, NonNegativeInt, Positive, PositiveInt
 from dpo_lab.types import Example
 
 ASPECTS = {
@@ -51,23 +54,34 @@ def reviews(
     max_length: PositiveInt = 128,
     on_overflow: Literal["drop", "truncate", "error"] = "error",
     shuffle: bool = True,
+    num_responses: Annotated[int, Ge(2)] = 2,
+    pairs: PairsRule = "all",
 ) -> DataSource:
     """Reviews drawn from `seed` alone: the same arguments give the same rows on every machine.
 
+    Each example knows its true rewards (`scores`), the order drawn (`ranking`) and, of each pair, the probability
+    under Bradley-Terry that its chosen response wins (`win_probabilities`; below 1/2 where luck has decided).
+
     Args:
-        num_pairs: training pairs.
-        num_validation_pairs: further pairs, drawn after them.
+        num_pairs: training pairs; with `num_responses` above 2, lists, each of which gives several pairs.
+        num_validation_pairs: further ones, drawn after them.
         num_demonstrations: single reviews for the supervised stage, never judged.
         reward_scale: s in P(first preferred) = sigmoid(s (reward1 - reward2)); small is a noisy judge.
         seed: of the draw. The run's `seed` never moves the data.
         max_length: tokens of prompt and response together.
         on_overflow: what happens to a longer one.
         shuffle: training order drawn anew each epoch, or as generated.
+        num_responses: reviews of one thing that are judged together, all different. Their order is drawn from
+            Plackett-Luce: of those left, the next is r with probability proportional to exp(s reward(r)). With 2 this
+            is Bradley-Terry.
+        pairs: which pairs the order of a longer list gives: `all`, those `adjacent` in it, or `best_vs_rest`.
     """
     generator = random.Random(seed)
-    train = [_pair(generator, reward_scale, f"reviews pair {index}") for index in range(num_pairs)]
+    draw = _pair if num_responses == 2 else partial(_list, num_responses=num_responses, pairs=pairs)
+    unit = "pair" if num_responses == 2 else "list"
+    train = [draw(generator, reward_scale, f"reviews {unit} {index}") for index in range(num_pairs)]
     validation = [
-        _pair(generator, reward_scale, f"reviews validation pair {index}") for index in range(num_validation_pairs)
+        draw(generator, reward_scale, f"reviews validation {unit} {index}") for index in range(num_validation_pairs)
     ]
     demonstrations = [_demonstration(generator, index) for index in range(num_demonstrations)]
     return DataSource(
@@ -90,8 +104,48 @@ def _pair(generator: random.Random, reward_scale: float, source: str) -> Example
     while second == first:
         second = _review(generator, thing)
     scores = (true_reward(first), true_reward(second))
-    first_wins = generator.random() < 1 / (1 + math.exp(-reward_scale * (scores[0] - scores[1])))
-    return Example(_prompt(thing), (first, second), ((0, 1) if first_wins else (1, 0),), scores, source)
+    first_wins = generator.random() < _win_probability(scores[0], scores[1], reward_scale)
+    ranking = (0, 1) if first_wins else (1, 0)
+    return _example(thing, (first, second), scores, ranking, "all", reward_scale, source)
+
+
+def _list(
+    generator: random.Random, reward_scale: float, source: str, *, num_responses: int, pairs: PairsRule
+) -> Example:
+    """Different reviews of one thing, in an order drawn from Plackett-Luce."""
+    thing = generator.choice(list(ASPECTS))
+    reviews_drawn: list[str] = []
+    while len(reviews_drawn) < num_responses:
+        review = _review(generator, thing)
+        if review not in reviews_drawn:
+            reviews_drawn.append(review)
+    scores = tuple(true_reward(review) for review in reviews_drawn)
+    left, ranking = list(range(num_responses)), []
+    while left:
+        best = max(scores[index] for index in left)
+        weights = [math.exp(reward_scale * (scores[index] - best)) for index in left]
+        ranking.append(generator.choices(left, weights)[0])
+        left.remove(ranking[-1])
+    return _example(thing, tuple(reviews_drawn), scores, tuple(ranking), pairs, reward_scale, source)
+
+
+def _example(
+    thing: str,
+    responses: tuple[str, ...],
+    scores: tuple[float, ...],
+    ranking: tuple[int, ...],
+    pairs: PairsRule,
+    reward_scale: float,
+    source: str,
+) -> Example:
+    judged = rank_positions(ranking, pairs)
+    probabilities = tuple(_win_probability(scores[better], scores[worse], reward_scale) for better, worse in judged)
+    return Example(_prompt(thing), responses, judged, scores, source, win_probabilities=probabilities, ranking=ranking)
+
+
+def _win_probability(reward: float, other: float, reward_scale: float) -> float:
+    """Bradley-Terry: sigmoid of the scaled difference. exp overflows beyond 709, where the probability is 0 anyway."""
+    return 1 / (1 + math.exp(min(-reward_scale * (reward - other), 700.0)))
 
 
 def _demonstration(generator: random.Random, index: int) -> Example:

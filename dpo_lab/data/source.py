@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Literal
 
+from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.types import Example
 
@@ -45,17 +46,18 @@ def fingerprint_examples(*groups: Sequence[Example]) -> str:
     for group in groups:
         digest.update(f"{len(group)}\n".encode())
         for example in group:
-            content = [example.prompt, example.responses, example.pairs, example.scores]
+            judgement = astuple(Judgement.of(example))
+            content = [example.prompt, example.responses, *judgement]
             digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 
 
 def chosen_demonstrations(examples: Sequence[Example]) -> list[Example]:
-    """The chosen response of every pair as a demonstration, each distinct (prompt, response) once, in order."""
+    """What each example gives to imitate (`Judgement.chosen`), each distinct (prompt, response) once, in order."""
     seen: set[str] = set()
     demonstrations = []
     for example in examples:
-        for index in dict.fromkeys(chosen for chosen, _ in example.pairs):
+        for index in Judgement.of(example).chosen():
             response = example.responses[index]
             content = json.dumps([example.prompt, response], sort_keys=True)
             if content not in seen:

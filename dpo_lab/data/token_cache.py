@@ -16,10 +16,11 @@ import pyarrow.parquet
 
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
+from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.types import Encoded
 
-FORMAT = 1
+FORMAT = 2
 
 _SCHEMA = pyarrow.schema(
     {
@@ -29,8 +30,16 @@ _SCHEMA = pyarrow.schema(
         "num_bos": pyarrow.int32(),
         "num_boundary_merges": pyarrow.int32(),
         "pairs": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
+        "win_probabilities": pyarrow.list_(pyarrow.float64()),
+        "scores": pyarrow.list_(pyarrow.float64()),
+        "labels": pyarrow.list_(pyarrow.int32()),
+        "ranking": pyarrow.list_(pyarrow.int32()),
+        "is_best_alone": pyarrow.bool_(),
     }
 )
+
+_OF_TOKENS = ("prompt", "responses", "num_bos", "num_boundary_merges")
+_OF_JUDGEMENT = ("pairs", "win_probabilities", "scores", "labels", "ranking", "is_best_alone")
 
 
 class CachedTokens(NamedTuple):
@@ -126,13 +135,11 @@ def _load(folder: Path, fingerprint: str) -> CachedTokens | None:
 
 def _to_table(datasets: Mapping[str, EncodedDataset]) -> pyarrow.Table:
     encoded = [tokens for dataset in datasets.values() for tokens in dataset.encoded]
+    judgements = [judgement for dataset in datasets.values() for judgement in dataset.judgements]
     values = {
         "name": [name for name, dataset in datasets.items() for _ in dataset.encoded],
-        "prompt": [tokens.prompt for tokens in encoded],
-        "responses": [tokens.responses for tokens in encoded],
-        "num_bos": [tokens.num_bos for tokens in encoded],
-        "num_boundary_merges": [tokens.num_boundary_merges for tokens in encoded],
-        "pairs": [pairs for dataset in datasets.values() for pairs in dataset.pairs],
+        **{name: [getattr(tokens, name) for tokens in encoded] for name in _OF_TOKENS},
+        **{name: [getattr(judgement, name) for judgement in judgements] for name in _OF_JUDGEMENT},
     }
     return pyarrow.table(values, schema=_SCHEMA)
 
@@ -140,9 +147,10 @@ def _to_table(datasets: Mapping[str, EncodedDataset]) -> pyarrow.Table:
 def _from_table(table: pyarrow.Table, names: list[str]) -> dict[str, EncodedDataset]:
     datasets = {name: EncodedDataset([], []) for name in names}
     columns = [_to_tuples(table.column(name).combine_chunks()) for name in _SCHEMA.names]
-    for name, prompt, responses, num_bos, num_boundary_merges, pairs in zip(*columns, strict=True):
-        datasets[name].encoded.append(Encoded(prompt, responses, num_bos, num_boundary_merges))
-        datasets[name].pairs.append(pairs)
+    for name, *values in zip(*columns, strict=True):
+        of_tokens, of_judgement = values[: len(_OF_TOKENS)], values[len(_OF_TOKENS) :]
+        datasets[name].encoded.append(Encoded(**dict(zip(_OF_TOKENS, of_tokens, strict=True))))
+        datasets[name].judgements.append(Judgement(**dict(zip(_OF_JUDGEMENT, of_judgement, strict=True))))
     return datasets
 
 
@@ -152,5 +160,8 @@ def _to_tuples(array: Any) -> list[Any]:
         return (
             array.to_pylist() if pyarrow.types.is_string(array.type) else array.to_numpy(zero_copy_only=False).tolist()
         )
-    flat, offsets = _to_tuples(array.values), array.offsets.to_numpy().tolist()
-    return [tuple(flat[start:stop]) for start, stop in pairwise(offsets)]
+    flat, offsets, is_null = _to_tuples(array.values), array.offsets.to_numpy().tolist(), array.is_null().to_pylist()
+    return [
+        None if nothing else tuple(flat[start:stop])
+        for (start, stop), nothing in zip(pairwise(offsets), is_null, strict=True)
+    ]

@@ -1,6 +1,7 @@
 """Transcripts in the manner of Anthropic-HH: ``"\\n\\nHuman: ...\\n\\nAssistant: ..."`` in one text."""
 
 import re
+from collections.abc import Sequence
 
 from dpo_lab.data.errors import RowError
 
@@ -36,17 +37,16 @@ def has_human_turn(response: str) -> bool:
     return _HUMAN_TURN.search(response) is not None
 
 
-def split_transcripts(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """(prompt, chosen response, rejected response) of a pair of transcripts.
+def split_transcripts(texts: Sequence[str], columns: Sequence[str]) -> tuple[str, list[str]]:
+    """(prompt, the response of each) of transcripts that answer one prompt; `columns` name them in messages.
 
     Raises:
         RowError: `no_prompt`, `prompts_differ`, `ends_on_human_turn`.
     """
-    prompt, chosen_response = split_transcript(chosen, "chosen")
-    rejected_prompt, rejected_response = split_transcript(rejected, "rejected")
-    if prompt != rejected_prompt:
+    sides = [split_transcript(text, column) for text, column in zip(texts, columns, strict=True)]
+    if any(prompt != sides[0][0] for prompt, _ in sides):
         raise RowError("prompts_differ", None, "chosen and rejected differ before their last Assistant turn")
-    for column, response in (("chosen", chosen_response), ("rejected", rejected_response)):
+    for (_, response), column in zip(sides, columns, strict=True):
         if has_human_turn(response):
             raise RowError("ends_on_human_turn", column, f"a Human turn in the response: {response[:40]!r}")
-    return prompt, chosen_response, rejected_response
+    return sides[0][0], [response for _, response in sides]

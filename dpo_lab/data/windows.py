@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from dpo_lab.data.encoded import Collate, EncodedDataset, Kind
+from dpo_lab.data.batch import Collate
+from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.order import epoch_order
+from dpo_lab.data.view import View
 from dpo_lab.types import Window
 
 
@@ -20,7 +22,7 @@ class WindowLoader:
     def __init__(
         self,
         dataset: EncodedDataset,
-        kind: Kind,
+        view: View,
         collate: Collate,
         *,
         seed: int,
@@ -33,7 +35,7 @@ class WindowLoader:
     ):
         """
         Args:
-            kind: what an item is.
+            view: what an item is, and what is read off the data for it.
             global_batch_size: items an optimizer step, over all ranks.
             micro_batch_size: items this rank computes at a time; None: its whole share of the window.
             is_continued: whether a pass goes on where the last one stopped, or starts over.
@@ -44,8 +46,8 @@ class WindowLoader:
         """
         if micro_batch_size is not None and micro_batch_size < 1:
             raise DataError(f"trainer.micro_batch_size={micro_batch_size} is not 1 or more.")
-        self.dataset, self.collate = dataset, collate
-        self.items = dataset.items(kind)
+        self.dataset, self.view, self.collate = dataset, view, collate
+        self.items = dataset.items(view)
         self.seed, self.shuffle = seed, shuffle
         self.micro_batch_size = micro_batch_size
         self.rank, self.num_ranks = rank, num_ranks
@@ -88,11 +90,14 @@ class WindowLoader:
 
     def _window(self, order: list[int], position: int) -> Window:
         start, stop = self.bounds[position]
-        first, last = (start + (stop - start) * share // self.num_ranks for share in (self.rank, self.rank + 1))
-        items = [self.items[index] for index in order[first:last]]
+        window = [self.items[index] for index in order[start:stop]]
+        if "drift" in self.view.wanted:
+            window = self.dataset.borrow(window)
+        first, last = ((stop - start) * share // self.num_ranks for share in (self.rank, self.rank + 1))
+        items = window[first:last]
         size = self.micro_batch_size or len(items)
         micro_batches = (items[at : at + size] for at in range(0, len(items), size))
-        return tuple(self.dataset.collate_items(micro_batch, self.collate) for micro_batch in micro_batches)
+        return tuple(self.dataset.collate_items(micro_batch, self.collate, self.view) for micro_batch in micro_batches)
 
 
 def window_bounds(num_items: int, global_batch_size: int, num_ranks: int) -> list[tuple[int, int]]:

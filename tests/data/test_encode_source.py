@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
+from dpo_lab.data.judgement import IndexPairs, Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import Overflow
+from dpo_lab.data.view import View
 from dpo_lab.types import Encoded, Example
 
 EOS = 2
@@ -30,13 +34,17 @@ def run(
     return dataset, {reason: num for reason, num in report.counts.items() if reason != "boundary_merge"}
 
 
+def pairs_of(dataset: EncodedDataset) -> list[IndexPairs]:
+    return [judgement.pairs for judgement in dataset.judgements]
+
+
 def pair(prompt: str, chosen: str, rejected: str) -> Example:
     return Example(prompt, (chosen, rejected), ((0, 1),), source="a row 1")
 
 
 def test_sound_examples_stay():
     dataset, counts = run([pair("p", "a$", "b$"), Example("q", ("c$",))])
-    assert dataset.pairs == [((0, 1),), ()]
+    assert pairs_of(dataset) == [((0, 1),), ()]
     assert dataset.encoded[0].responses == ((97, EOS), (98, EOS))
     assert counts == {}
 
@@ -69,7 +77,66 @@ def test_the_rest_of_a_list_survives_one_bad_response():
     example = Example("p", ("a$", "", "c$"), ((0, 1), (0, 2), (1, 2)))
     dataset, counts = run([example])
     assert dataset.encoded[0].responses == ((97, EOS), (99, EOS))
-    assert (dataset.pairs, counts) == ([((0, 1),)], {"zero_token_response": 1})
+    assert (pairs_of(dataset), counts) == ([((0, 1),)], {"zero_token_response": 1})
+
+
+def test_everything_judged_is_numbered_anew_when_a_response_goes():
+    """Response 1 of four goes: 0 2 3 become 0 1 2, and the pairs with 1 take their probabilities with them."""
+    example = Example(
+        "p",
+        ("a$", "", "c$", "d$"),
+        ((3, 1), (3, 0), (1, 0), (3, 2)),
+        (0.5, 1.5, -0.1, 2.5),
+        win_probabilities=(0.9, 0.8, 0.7, 0.6),
+        labels=(0, 1, 0, 1),
+        ranking=(3, 1, 0, 2),
+    )
+    dataset, _ = run([example])
+    assert dataset.judgements == [
+        Judgement(((2, 0), (2, 1)), (0.8, 0.6), (0.5, -0.1, 2.5), (0, 0, 1), ranking=(2, 0, 1))
+    ]
+
+
+def test_list_of_which_only_the_best_was_known():
+    """Without a rejected response the rest stays; without the best nothing is known."""
+    whole = Example("p", ("a$", "b$", "c$"), ((0, 1), (0, 2)), ranking=(0, 1, 2), is_best_alone=True)
+    dataset, _ = run([replace(whole, responses=("a$", "", "c$"))])
+    assert dataset.judgements == [Judgement(((0, 1),), ranking=(0, 1), is_best_alone=True)]
+    dataset, counts = run([replace(whole, responses=("", "b$", "c$"))])
+    assert (len(dataset), counts) == (0, {"zero_token_response": 1})
+
+
+def test_order_outlives_the_pairs():
+    """Adjacent pairs of a > b > c without b: no pair is left, a > c is."""
+    dataset, _ = run([Example("p", ("a$", "", "c$"), ((0, 1), (1, 2)), ranking=(0, 1, 2))])
+    assert dataset.judgements == [Judgement(ranking=(0, 1))]
+
+
+def test_labels_outlive_the_pairs():
+    dataset, _ = run([Example("p", ("a$", ""), ((0, 1),), labels=(1, 0)), Example("p", ("b$",), labels=(0,))])
+    assert dataset.judgements == [Judgement(labels=(1,)), Judgement(labels=(0,))]
+
+
+def test_identical_pairs_take_their_probability_with_them():
+    """b and c become equal behind the cut of 2 tokens: the pair (1, 2) goes, the order keeps the better of the two."""
+    example = Example(
+        "p",
+        ("a$", "bbX$", "bbY$"),
+        ((0, 1), (1, 2), (0, 2)),
+        win_probabilities=(0.9, 0.8, 0.7),
+        ranking=(0, 1, 2),
+    )
+    dataset, counts = run([example], max_length=3, on_overflow="truncate")
+    assert counts == {"response_cut": 1, "identical_after_encoding": 1}
+    assert dataset.judgements == [Judgement(((0, 1), (0, 2)), (0.9, 0.7), ranking=(0, 1, 2))]
+    (item,) = dataset.items(View(frozenset({"ranking"})))
+    assert (item.responses, item.pairs) == ((0, 1), (0,))
+
+
+def test_list_that_has_become_one_response_is_dropped():
+    example = Example("p", ("bbX$", "bbY$"), ((0, 1),), (2.0, 1.0))
+    dataset, counts = run([example], max_length=3, on_overflow="truncate")
+    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_encoding": 1})
 
 
 def test_all_examples_that_do_not_fit_are_in_one_error():

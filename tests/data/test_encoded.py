@@ -1,71 +1,87 @@
-from collections.abc import Sequence
+"""Items, and what one item borrows of another."""
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from dpo_lab.data.encoded import EncodedDataset, Item, response_key
+from dpo_lab.data.batch import Item
+from dpo_lab.data.encoded import EncodedDataset, known_order, next_other
+from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.view import View
 from dpo_lab.types import Encoded
 
 DATASET = EncodedDataset(
-    [Encoded((1, 10), ((11, 2), (12, 2), (13, 2))), Encoded((1, 20), ((21, 2),)), Encoded((1, 30), ((31, 2), (32, 2)))],
-    [((2, 0), (2, 1)), (), ((1, 0),)],
+    [
+        Encoded((1, 10), ((11, 2), (12, 2), (13, 2))),
+        Encoded((1, 20), ((21, 2),)),
+        Encoded((1, 30), ((31, 2), (32, 2))),
+        Encoded((1, 40), ((41, 2),)),
+    ],
+    [
+        Judgement(((2, 0), (2, 1)), scores=(1.0, 1.0, 3.0)),
+        Judgement(),
+        Judgement(((1, 0),)),
+        Judgement(labels=(0,)),
+    ],
 )
 
 
-def collate(groups: Sequence[Encoded]) -> dict[str, Tensor]:
-    return {"input_ids": torch.tensor([[*group.prompt, *ids] for group in groups for ids in group.responses])}
+def view(*wanted: str, best_alone: bool = False) -> View:
+    return View(frozenset(wanted), best_alone)
 
 
-def test_items():
-    assert DATASET.items("pairs") == [Item(0, 2, 0), Item(0, 2, 1), Item(2, 1, 0)]
-    assert DATASET.items("chosen") == [Item(0, 2, -1), Item(1, 0, -1), Item(2, 1, -1)]
+def test_pairs_and_chosen():
+    assert DATASET.items(view("pairs")) == [Item(0, (2, 0), (0,)), Item(0, (2, 1), (1,)), Item(2, (1, 0), (0,))]
+    assert DATASET.items(view("pairs", "labels")) == DATASET.items(view("pairs"))
+    assert DATASET.items(view("chosen")) == [Item(0, (2,)), Item(1, (0,)), Item(2, (1,))]
 
 
-def test_pairs_batch_by_hand():
-    """Items of examples 2, 0, 0: rows 32 31 | 13 12 11, in the order of first use, each group adjacent."""
-    batch = DATASET.collate_items([Item(2, 1, 0), Item(0, 2, 1), Item(0, 2, 0)], collate)
-    assert batch.inputs["input_ids"][:, 2].tolist() == [32, 31, 13, 12, 11]
-    assert batch.group.tolist() == [0, 0, 1, 1, 1]
-    assert batch.pairs.tolist() == [[0, 1], [2, 3], [2, 4]]
-    assert batch.chosen.tolist() == [0, 2, 2]
-    assert batch.num_items == 3
+def test_labels_come_from_pairs_where_there_are_none():
+    """Response 2 of the first example is chosen in both of its pairs, and stands once."""
+    assert DATASET.items(view("labels")) == [
+        Item(0, (2,), label=1),
+        Item(0, (0,), label=0),
+        Item(0, (1,), label=0),
+        Item(2, (1,), label=1),
+        Item(2, (0,), label=0),
+        Item(3, (0,), label=0),
+    ]
 
 
-def test_items_of_one_example_that_stand_apart_share_its_group():
-    batch = DATASET.collate_items([Item(0, 2, 1), Item(2, 1, 0), Item(0, 2, 0)], collate)
-    assert batch.inputs["input_ids"][:, 2].tolist() == [13, 12, 11, 32, 31]
-    assert batch.pairs.tolist() == [[0, 1], [3, 4], [0, 2]]
+def test_response_that_is_chosen_and_rejected_is_two_items():
+    dataset = EncodedDataset([Encoded((1,), ((11,), (12,), (13,)))], [Judgement(((0, 1), (1, 2)))])
+    assert [(item.responses, item.label) for item in dataset.items(view("labels"))] == [
+        ((0,), 1),
+        ((1,), 0),
+        ((1,), 1),
+        ((2,), 0),
+    ]
 
 
-def test_chosen_batch_has_only_chosen_rows():
-    batch = DATASET.collate_items(DATASET.items("chosen"), collate)
-    assert batch.inputs["input_ids"][:, 2].tolist() == [13, 21, 32]
-    assert batch.pairs.shape == (0, 2)
-    assert batch.pairs.dtype == torch.long
-    assert batch.chosen.tolist() == [0, 1, 2]
-    assert batch.num_items == 3
+def test_lists():
+    """Of the first, the two below the best are tied: an order only for a loss that needs no more than the best."""
+    assert DATASET.items(view("ranking")) == [Item(2, (1, 0), (0,))]
+    assert DATASET.items(view("ranking", best_alone=True)) == [Item(0, (2, 0, 1), (0, 1)), Item(2, (1, 0), (0,))]
 
 
-def test_keys_are_of_prompt_and_response_and_do_not_depend_on_the_batch():
-    batch = DATASET.collate_items([Item(0, 2, 1)], collate)
-    assert batch.key.tolist() == [list(response_key((1, 10), (13, 2))), list(response_key((1, 10), (12, 2)))]
-    alone = DATASET.collate_items([Item(0, 2, -1)], collate)
-    assert alone.key[0].tolist() == batch.key[0].tolist()
+def test_equal_tokens_stand_once_in_a_list_at_their_best_place():
+    encoded = Encoded((1,), ((5,), (6,), (5,)))
+    assert known_order(encoded, Judgement(ranking=(1, 2, 0)), best_alone=False) == (1, 2)
+    assert known_order(Encoded((1,), ((5,), (5,))), Judgement(ranking=(0, 1)), best_alone=False) is None
 
 
-ids = st.lists(st.integers(0, 2**17), max_size=5)
+def test_borrowing_by_hand():
+    """Prompts a a b a: 0 and 1 borrow of 2, 2 of 3, and 3, around the end, of 2: 0 and 1 have its own prompt."""
+    dataset = EncodedDataset(
+        [Encoded((7,), ((1,), (2,))), Encoded((8,), ((3,), (4,))), Encoded((7,), ((5,), (6,)))],
+        [Judgement(((0, 1),)), Judgement(((1, 0),)), Judgement(((0, 1),))],
+    )
+    items = [Item(0, (0, 1), (0,)), Item(2, (0, 1), (0,)), Item(1, (1, 0), (0,)), Item(0, (0, 1), (0,))]
+    assert [item.borrowed for item in dataset.borrow(items)] == [(1, 1), (1, 1), (0, 0), (1, 1)]
+    assert dataset.borrow(items[:2]) == items[:2], "one prompt, though of two examples"
 
 
-@given(ids, ids, ids, ids)
-def test_equal_keys_mean_equal_ids(prompt: list[int], response: list[int], prompt2: list[int], response2: list[int]):
-    same = (prompt, response) == (prompt2, response2)
-    assert (response_key(prompt, response) == response_key(prompt2, response2)) == same
-    if prompt:  # the boundary is part of the key
-        assert response_key(prompt, response) != response_key(prompt[:-1], [prompt[-1], *response])
-
-
-def test_key_is_the_same_on_every_machine():
-    """Golden value: reference caches and per-example outputs are found again by it."""
-    assert response_key((1, 2), (3,)) == (706271355803174220, -4007711136226543821)
+@given(st.lists(st.integers(0, 2).map(lambda value: (value,)), max_size=8))
+def test_next_other_is_the_first_that_differs(values: list[tuple[int, ...]]):
+    for place, found in enumerate(next_other(values)):
+        others = [(place + step) % len(values) for step in range(1, len(values))]
+        assert found == next((other for other in others if values[other] != values[place]), None)

@@ -94,6 +94,63 @@ def test_scored_lists(tmp_path: Path):
     assert files(path=path, validation_fraction=0.0, pairs="best_vs_rest").train[0].pairs == ((2, 1), (2, 0))
 
 
+def test_ranked_lists_and_columns_that_nothing_reads(tmp_path: Path):
+    rows = [
+        {"instruction": "p", "input": "", "output": ["a", "b"], "history": []},
+        {"instruction": "q", "input": "", "output": ["a", "b", "a"], "history": [["x", "y"]]},
+        {"instruction": "r", "input": "", "output": ["a", "a"]},
+    ]
+    path = write(tmp_path / "a.json", rows)
+    source = files(path=path, columns={"prompt": "instruction", "ranked": "output"}, validation_fraction=0.0)
+    assert [example.ranking for example in source.train] == [(0, 1), (0, 1)]
+    assert source.report.columns_not_read == ["input", "history"]
+    assert source.report.lines()[-1] == "columns not read: input, history"
+    # A list that says nothing is dropped, not refused: a model that answers twice may answer the same.
+    assert source.report.counts == {"repeated_response": 1, "one_response": 1}
+    assert source.report.num_read == 3
+
+
+def test_nothing_but_lists_that_say_nothing(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [{"prompt": "p", "ranked": ["a"]}])
+    with pytest.raises(DataError, match=r"1 row cannot be used \(1 one_response\)(.|\n)*No row of data\.path is left"):
+        files(path=path)
+
+
+def test_single_labels(tmp_path: Path):
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    path = write(tmp_path / "a.json", [{"messages": chat, "label": True}, {"messages": chat[:1] * 3, "label": False}])
+    columns = {"conversations": "messages"}
+    for mapped in (None, columns):
+        source = files(path=path, columns=mapped, validation_fraction=0.0, on_problem="drop")
+        assert [(e.prompt, e.responses, e.labels) for e in source.train] == [(chat[:1], (chat[1:],), (1,))]
+        assert source.report.columns_not_read == []
+        assert source.report.counts == {"ends_on_human_turn": 1}
+
+
+def test_demonstrations_of_single_labels_are_the_desirable_ones(tmp_path: Path):
+    rows = [{"prompt": "p", "response": text, "label": text == "good"} for text in ("good", "bad", "good")]
+    source = files(path=write(tmp_path / "a.jsonl", rows), validation_fraction=0.0)
+    assert [(e.responses, e.labels, e.pairs) for e in source.demonstrations] == [(("good",), None, ())]
+
+
+def test_score_that_contradicts_its_pair_is_noted(tmp_path: Path):
+    rows = [{**GOOD[0], "chosen_score": 1, "rejected_score": score} for score in (0, 1, 2)]
+    source = files(path=write(tmp_path / "a.jsonl", rows), validation_fraction=0.0)
+    assert source.report.counts == {"score_against_pair": 1}
+    assert source.report.places == {"score_against_pair": ["a.jsonl row 3"]}
+
+
+def test_rows_of_several_schemas_in_one_file(tmp_path: Path):
+    rows = [GOOD[0], {"prompt": "q", "response": "r", "label": 0}, {"prompt": "s", "ranked": ["a", "b"], "note": 1}]
+    source = files(path=write(tmp_path / "a.jsonl", rows), validation_fraction=0.0)
+    assert [(e.pairs, e.labels, e.ranking) for e in source.train] == [
+        (((0, 1),), None, None),
+        ((), (0,), None),
+        (((0, 1),), None, (0, 1)),
+    ]
+    assert source.report.columns_not_read == ["note"]
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])
 def test_empty_file(tmp_path: Path, name: str):
     (tmp_path / name).write_text("")

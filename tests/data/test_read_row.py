@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_lab.data.errors import RowError
-from dpo_lab.data.read_row import PairsRule, rank, read_row
+from dpo_lab.data.rank import PairsRule
+from dpo_lab.data.read_row import read_row
+from dpo_lab.data.row import Row
 from dpo_lab.types import Example, Message
 
 SYSTEM: Message = {"role": "system", "content": "Be kind."}
@@ -13,11 +15,11 @@ USER: Message = {"role": "user", "content": "Hi"}
 ONE: Message = {"role": "assistant", "content": "one"}
 TWO: Message = {"role": "assistant", "content": "two"}
 TEXT = {"prompt": "Hi", "chosen": "one", "rejected": "two"}
-RANKED = {"prompt": "Hi", "responses": ["a", "b", "c"], "scores": [1, 3, 2]}
+SCORED = {"prompt": "Hi", "responses": ["a", "b", "c"], "scores": [1, 3, 2]}
 
 
 def read(row: dict[str, Any], columns: dict[str, str] | None = None, pairs: PairsRule = "all") -> Example:
-    return read_row(row, columns or {}, pairs, "here")
+    return read_row(Row(row, columns or {}), pairs, "here")
 
 
 def test_text():
@@ -67,7 +69,7 @@ def test_columns_are_mapped_and_win_over_a_column_of_our_name():
 
 
 def test_scored_list():
-    example = read(RANKED)
+    example = read(SCORED)
     assert example.pairs == ((1, 2), (1, 0), (2, 0))
     assert example.scores == (1.0, 3.0, 2.0)
 
@@ -91,13 +93,13 @@ def test_scored_list():
         ({"prompt": "Hi", "chosen": [SYSTEM, USER, ONE], "rejected": [USER, TWO]}, "prompts_differ"),
         ({"prompt": [USER], "chosen": [ONE, USER], "rejected": [TWO]}, "ends_on_human_turn"),
         ({"chosen": [ONE], "rejected": [TWO]}, "empty_prompt"),
-        ({**RANKED, "responses": "a"}, "not_text"),
-        ({**RANKED, "scores": [1, 2]}, "bad_scores"),
-        ({**RANKED, "scores": [1, 2, True]}, "bad_scores"),
-        ({**RANKED, "scores": [1, 2, float("nan")]}, "bad_scores"),
-        ({**RANKED, "scores": None}, "bad_scores"),
-        ({**RANKED, "scores": [2, 2, 2]}, "no_pair"),
-        ({**RANKED, "responses": ["a", "a", "b"]}, "chosen_equals_rejected"),
+        ({**SCORED, "responses": "a"}, "not_text"),
+        ({**SCORED, "scores": [1, 2]}, "bad_scores"),
+        ({**SCORED, "scores": [1, 2, True]}, "bad_scores"),
+        ({**SCORED, "scores": [1, 2, float("nan")]}, "bad_scores"),
+        ({**SCORED, "scores": None}, "bad_scores"),
+        ({**SCORED, "scores": [2, 2, 2]}, "no_pair"),
+        ({**SCORED, "responses": ["a", "a", "b"]}, "chosen_equals_rejected"),
         ({"responses": ["a", "b"], "scores": [1, 2]}, "missing_column"),
     ],
 )
@@ -105,22 +107,6 @@ def test_what_is_refused(row: dict[str, Any], reason: str):
     with pytest.raises(RowError) as caught:
         read(row)
     assert caught.value.reason == reason
-
-
-def test_ties_give_no_pair_within_a_level():
-    """Scores 3 2 2 1: levels {0}, {1, 2}, {3}."""
-    scores = [3.0, 2.0, 2.0, 1.0]
-    assert rank(scores, "all") == ((0, 1), (0, 2), (0, 3), (1, 3), (2, 3))
-    assert rank(scores, "adjacent") == ((0, 1), (0, 2), (1, 3), (2, 3))
-    assert rank(scores, "best_vs_rest") == ((0, 1), (0, 2), (0, 3))
-
-
-@given(st.lists(st.integers(0, 4).map(float), max_size=7), st.sampled_from(["all", "adjacent", "best_vs_rest"]))
-def test_pairs_are_strict_and_distinct(scores: list[float], pairs: PairsRule):
-    ranked = rank(scores, pairs)
-    assert all(scores[better] > scores[worse] for better, worse in ranked)
-    assert len(set(ranked)) == len(ranked)
-    assert set(ranked) <= set(rank(scores, "all"))
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))

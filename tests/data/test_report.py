@@ -10,6 +10,7 @@ def make_report() -> DataReport:
     report.count("empty_response", source="a row 2")
     report.count("empty_response", 2, source="a row 3")
     report.count("prompt_cut", source="a row 4")
+    report.columns_not_read = ["id", "history"]
     return report
 
 
@@ -30,7 +31,9 @@ def test_merge_adds_and_changes_neither():
     assert merged.counts == {"empty_response": 6, "prompt_cut": 2}
     assert merged.num_read == 20
     assert len(merged.places["empty_response"]) == NUM_PLACES
-    assert one == other == make_report()
+    other.columns_not_read = ["history", "input"]
+    assert one.merge(other).columns_not_read == ["id", "history", "input"]
+    assert one == make_report()
 
 
 def test_lines_name_reason_number_and_place():
@@ -38,6 +41,7 @@ def test_lines_name_reason_number_and_place():
     assert lines[0] == "10 rows read: 6 train, 1 validation"
     assert lines[1] == "dropped 3 rows: a response is empty [empty_response], at a row 2, a row 3, ..."
     assert lines[2].startswith("cut 1 row: ")
+    assert lines[3] == "columns not read: id, history"
 
 
 def test_nothing_counted_leaves_no_line():

@@ -11,6 +11,13 @@ def test_fingerprint_is_of_the_content():
     assert fingerprint_examples([EXAMPLE]) == fingerprint_examples([moved])
     for change in ({"prompt": "q"}, {"responses": ("a", "b", "d")}, {"pairs": ((0, 1),)}, {"scores": None}):
         assert fingerprint_examples([EXAMPLE]) != fingerprint_examples([replace(EXAMPLE, **change)])
+    for change in (
+        {"win_probabilities": (0.5, 0.5, 0.5)},
+        {"labels": (1, 0, 0)},
+        {"ranking": (0, 1, 2)},
+        {"is_best_alone": True},
+    ):
+        assert fingerprint_examples([EXAMPLE]) != fingerprint_examples([replace(EXAMPLE, **change)])
 
 
 def test_fingerprint_knows_the_split():
@@ -24,4 +31,14 @@ def test_demonstrations_are_distinct_chosen_responses():
         ("p", ("a",), ()),
         ("p", ("b",), ()),
         ("q", ("b",), ()),
+    ]
+
+
+def test_demonstrations_of_labels_and_lists():
+    labelled = [Example("p", ("a", "b"), labels=(0, 1)), Example("q", ("c",), labels=(0,))]
+    listed = Example("r", ("d", "e"), ranking=(1, 0))
+    demonstrations = chosen_demonstrations([*labelled, listed])
+    assert [(d.prompt, d.responses, d.labels, d.ranking) for d in demonstrations] == [
+        ("p", ("b",), None, None),
+        ("r", ("e",), None, None),
     ]

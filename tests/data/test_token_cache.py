@@ -1,22 +1,33 @@
 import json
 import multiprocessing
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
+from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.token_cache import load_or_encode
 from dpo_lab.types import Encoded
 
 DATASETS = {
     "train": EncodedDataset(
-        [Encoded((1, 10), ((11, 2), (12,)), 1, 3), Encoded((7,), ((8,), (9, 9), (5,)))], [((0, 1),), ((2, 0), (2, 1))]
+        [Encoded((1, 10), ((11, 2), (12,)), 1, 3), Encoded((7,), ((8,), (9, 9), (5,))), Encoded((7,), ((8,),))],
+        [
+            Judgement(((0, 1),), (1 / 3,), (0.1, -0.0), ranking=(0, 1)),
+            Judgement(((2, 0), (2, 1)), ranking=(2, 0, 1), is_best_alone=True),
+            Judgement(labels=(0,)),
+        ],
     ),
+    "empty and none": EncodedDataset([Encoded((7,), ((8,),))] * 2, [Judgement((), (), (), (), ()), Judgement()]),
     "validation": EncodedDataset([], []),
-    "demonstrations": EncodedDataset([Encoded((1, 10), ((11, 2),), 1)], [()]),
+    "demonstrations": EncodedDataset([Encoded((1, 10), ((11, 2),), 1)], [Judgement()]),
 }
 
 
@@ -42,6 +53,30 @@ def test_second_time_comes_from_disk_and_is_equal(tmp_path: Path):
 def test_data_sets_without_an_example(tmp_path: Path):
     load_or_encode(tmp_path, "f0", lambda report: {"train": EncodedDataset([], [])})
     assert load_or_encode(tmp_path, "f0", refuse).datasets == {"train": EncodedDataset([], [])}
+
+
+floats = st.floats(allow_nan=False) | st.sampled_from([-0.0, 5e-324, 1.7976931348623157e308, 0.1 + 0.2])
+numbers = st.none() | st.lists(floats, max_size=3).map(tuple)
+indices = st.none() | st.lists(st.integers(0, 9), max_size=3).map(tuple)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(numbers, numbers, indices, indices, st.booleans()), max_size=4))
+def test_judgements_come_back_bit_by_bit(parts: list[tuple[Any, ...]]):
+    judgements = [Judgement((), *part) for part in parts]
+    datasets = {"train": EncodedDataset([Encoded((1,), ((2,),))] * len(parts), judgements)}
+    with tempfile.TemporaryDirectory() as folder:
+        load_or_encode(folder, "f0", lambda report: datasets)
+        stored = load_or_encode(folder, "f0", refuse).datasets["train"]
+    # repr tells -0.0 from 0.0 and None from ().
+    assert repr(stored.judgements) == repr(judgements)
+
+
+def test_tokens_of_an_older_format_are_built_anew(tmp_path: Path):
+    load_or_encode(tmp_path, "f0", build)
+    record = tmp_path / "tokens" / "f0" / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "format": 1}))
+    assert not load_or_encode(tmp_path, "f0", build).hit
 
 
 def test_other_fingerprint_is_built(tmp_path: Path):

@@ -8,13 +8,17 @@ from dpo_lab.data.transcript import ASSISTANT, has_human_turn, split_transcript,
 PROMPT = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Why?\n\nAssistant:"
 
 
+def split(chosen: str, rejected: str) -> tuple[str, list[str]]:
+    return split_transcripts([chosen, rejected], ["chosen", "rejected"])
+
+
 def test_split_keeps_every_character():
-    assert split_transcripts(PROMPT + " So.", PROMPT + " No.") == (PROMPT, " So.", " No.")
+    assert split(PROMPT + " So.", PROMPT + " No.") == (PROMPT, [" So.", " No."])
 
 
 def test_one_response_may_begin_the_other():
-    assert split_transcripts(PROMPT + " So", PROMPT + " So it is.") == (PROMPT, " So", " So it is.")
-    assert split_transcripts(PROMPT + "", PROMPT + " x") == (PROMPT, "", " x")
+    assert split(PROMPT + " So", PROMPT + " So it is.") == (PROMPT, [" So", " So it is."])
+    assert split(PROMPT + "", PROMPT + " x") == (PROMPT, ["", " x"])
 
 
 @given(st.text(), st.text(), st.text())
@@ -23,7 +27,7 @@ def test_split_is_the_inverse_of_joining(prompt: str, chosen: str, rejected: str
     if any("Assistant:" in text or "Human:" in text for text in (chosen, rejected)):
         return
     prompt += ASSISTANT
-    assert split_transcripts(prompt + chosen, prompt + rejected) == (prompt, chosen, rejected)
+    assert split(prompt + chosen, prompt + rejected) == (prompt, [chosen, rejected])
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_split_is_the_inverse_of_joining(prompt: str, chosen: str, rejected: str
 )
 def test_what_is_refused(chosen: str, rejected: str, reason: str):
     with pytest.raises(RowError) as caught:
-        split_transcripts(chosen, rejected)
+        split(chosen, rejected)
     assert caught.value.reason == reason
 
 
@@ -52,6 +56,13 @@ def test_human_turn_against_quotation():
     ]
     assert [has_human_turn(text) for text in turns] == [True] * 5
     assert [has_human_turn(text) for text in quotations] == [False] * 4
+
+
+def test_one_and_three_transcripts():
+    assert split_transcripts([PROMPT + " a"], ["messages"]) == (PROMPT, [" a"])
+    with pytest.raises(RowError) as caught:
+        split_transcripts([PROMPT + " a", PROMPT + " b", PROMPT + " Human: c"], ["chosen", "rejected", "rejected"])
+    assert (caught.value.reason, caught.value.column) == ("ends_on_human_turn", "rejected")
 
 
 def test_text_without_a_turn_of_the_assistant():

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
+from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.view import View
 from dpo_lab.data.windows import WindowLoader, window_bounds
 from dpo_lab.types import Encoded, Window
 
@@ -20,8 +22,10 @@ def collate(groups: Sequence[Encoded]) -> dict[str, Tensor]:
 
 def make_loader(num_items: int = 10, **knobs: Any) -> WindowLoader:
     encoded = [Encoded((100 + n,), ((2 * n,), (2 * n + 1,))) for n in range(num_items)]
-    dataset = EncodedDataset(encoded, [((0, 1),)] * num_items)
-    return WindowLoader(dataset, "pairs", collate, **{"seed": 0, "shuffle": True, "global_batch_size": 4, **knobs})
+    dataset = EncodedDataset(encoded, [Judgement(((0, 1),))] * num_items)
+    return WindowLoader(
+        dataset, View(frozenset({"pairs"})), collate, **{"seed": 0, "shuffle": True, "global_batch_size": 4, **knobs}
+    )
 
 
 def numbers(windows: Iterable[Window]) -> list[list[int]]:

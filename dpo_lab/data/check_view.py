@@ -1,0 +1,145 @@
+"""Whether data can feed an objective: asked of the examples as read, before anything heavy."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dpo_lab.data.errors import DataError
+from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.split import prompt_key
+from dpo_lab.data.view import Kind, View
+from dpo_lab.types import Example
+
+_GIVES: dict[Kind, tuple[str, str]] = {
+    "pairs": (
+        "pairs of a better and a worse response",
+        "Give chosen and rejected, responses with scores, or ranked; or choose a loss for what the data has.",
+    ),
+    "chosen": (
+        "responses to imitate",
+        "Give chosen, or responses with label true.",
+    ),
+    "labels": (
+        "responses judged as desirable or undesirable",
+        "Give response with label, or chosen and rejected.",
+    ),
+    "lists": (
+        "lists of responses with a known order",
+        "Give ranked, responses with scores that differ, or chosen and rejected; or choose a loss on pairs.",
+    ),
+}
+_OF_EACH = {
+    "scores": (
+        lambda example: example.scores,
+        "give responses with scores, or chosen with chosen_score and rejected_score",
+    ),
+    "win_probability": (
+        lambda example: example.win_probabilities,
+        "give chosen and rejected with probability",
+    ),
+}
+
+
+class _Reason(NamedTuple):
+    unit: str
+    what: str
+
+
+def check_view(view: View, train: Sequence[Example], validation: Sequence[Example]) -> list[str]:
+    """Refuse data that cannot give what `view` wants; return a line about each group of rows that it leaves out.
+
+    Raises:
+        DataError: where no row gives an item; where rows that do lack scores or probabilities; where all judged
+            responses bear one label; where responses are to be borrowed and all training rows have one prompt.
+    """
+    lines: list[str] = []
+    for examples, part in ((train, "training"), (validation, "validation")):
+        if not examples and part == "validation":
+            continue
+        reasons = [_reason_left_out(example, view) for example in examples]
+        used = [example for example, reason in zip(examples, reasons, strict=True) if reason is None]
+        if not used:
+            raise _nothing_error(view, part, examples, reasons)
+        for name in sorted(_OF_EACH.keys() & view.wanted):
+            _check_each(name, used, part)
+        lines += [f"{line}: left out" for line in _count(part, reasons)]
+        lines += _check_variety(view, used, part)
+    return lines
+
+
+def _reason_left_out(example: Example, view: View) -> _Reason | None:
+    """Why `example` gives no item; None where it gives one."""
+    judgement = Judgement.of(example)
+    if view.kind == "labels":
+        return None if judgement.judged() else _Reason("row", "neither a label nor a pair")
+    if view.kind == "chosen":
+        return None if judgement.chosen() else _Reason("row", "undesirable responses only")
+    if view.kind == "pairs" and judgement.pairs:
+        return None
+    if view.kind == "lists" and judgement.order(view.best_alone) is not None:
+        return None
+    if judgement.labels is not None and not judgement.pairs:
+        return _Reason("row", "a single label")
+    if view.kind == "pairs":
+        return _Reason("row", "no pair")
+    if judgement.ranking is not None and judgement.is_best_alone:
+        return _Reason("list", "a known best and no complete order")
+    if judgement.scores is not None and len(judgement.scores) > 1:
+        return _Reason("list", "tied scores and no " + ("single best" if view.best_alone else "complete order"))
+    return _Reason("row", "no order of responses")
+
+
+def _count(part: str, reasons: Sequence[_Reason | None]) -> list[str]:
+    counts = Counter(reason for reason in reasons if reason is not None)
+    return [
+        f"{num} {part} {unit} has {what}" if num == 1 else f"{num} {part} {unit}s have {what}"
+        for (unit, what), num in counts.items()
+    ]
+
+
+def _nothing_error(view: View, part: str, examples: Sequence[Example], reasons: Sequence[_Reason | None]) -> DataError:
+    what, fix = _GIVES[view.kind]
+    found = "; ".join(_count(part, reasons))
+    at = f" (the first at {examples[0].source})" if examples and examples[0].source else ""
+    if part == "validation":
+        fix += " Of too few validation rows, draw more (data.validation_fraction) or none (data.validation_fraction=0)."
+    return DataError(f"the loss needs {what}, and no {part} row gives one: {found or 'there is no row'}{at}. {fix}")
+
+
+def _check_each(name: str, used: Sequence[Example], part: str) -> None:
+    read: Callable[[Example], object]
+    read, fix = _OF_EACH[name]
+    lacking = [example for example in used if read(example) is None]
+    if lacking:
+        at = f", the first at {lacking[0].source}" if lacking[0].source else ""
+        have = "has" if len(lacking) == 1 else "have"
+        raise DataError(
+            f"the loss needs {name}: {len(lacking)} of {len(used)} {part} rows {have} none{at}. "
+            f"For every row {fix} (data.columns maps other names), or choose a loss that does not need {name}."
+        )
+
+
+def _check_variety(view: View, used: Sequence[Example], part: str) -> list[str]:
+    """Both labels, where single labels are wanted; two prompts, where responses are borrowed."""
+    lines = []
+    if view.kind == "labels":
+        nums = Counter(label for example in used for _, label in Judgement.of(example).judged())
+        if len(nums) < 2:
+            ((label, num),) = nums.items()
+            there, gone = ("desirable", "undesirable") if label == 1 else ("undesirable", "desirable")
+            what = f"all {num} judged {part} responses are {there}"
+            if part == "training":
+                raise DataError(
+                    f"the loss needs desirable and undesirable responses: {what}, and none is {gone}. "
+                    f"Add rows with label {'false' if label == 1 else 'true'}, or imitate with loss=sft."
+                )
+            lines.append(what)
+    if "drift" in view.wanted and len({prompt_key(example.prompt) for example in used}) < 2:
+        what = f"all {len(used)} {part} rows answer one prompt"
+        if part == "training":
+            raise DataError(
+                f"the loss needs responses to other prompts (drift): {what}. Add rows with another prompt, or choose a "
+                "loss without drift."
+            )
+        lines.append(f"{what}: no response can be borrowed")
+    return lines

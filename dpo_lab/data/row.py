@@ -1,0 +1,97 @@
+"""The values of one row under our names, checked one by one."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from dpo_lab.data.errors import RowError
+
+COLUMNS = {
+    "prompt": "text or chat messages",
+    "conversations": "ShareGPT's name for a prompt of chat messages; with label alone, the whole chat",
+    "messages": "with label alone: the whole chat, whose last turn is the judged response",
+    "chosen": "the better response; or a whole conversation or transcript, where there is no prompt",
+    "rejected": "the worse response, likewise; or a list of responses that are all worse",
+    "responses": "a list of responses, instead of chosen and rejected",
+    "scores": "of responses: one number each, larger is better",
+    "ranked": "a list of responses, best first, where there are no scores",
+    "response": "a single response, judged by label",
+    "label": "whether that response is desirable: true or false, 1 or 0",
+    "chosen_score": "reward of chosen, a number",
+    "rejected_score": "reward of rejected, a number; a list where rejected is one",
+    "probability": "how likely chosen is the better one, in [0, 1]; a list where rejected is one",
+}
+"""Every column that is read."""
+
+
+class Row:
+    """One row of a file under our names. It remembers in `read` which of the file's columns were asked for."""
+
+    def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str]):
+        """
+        Args:
+            values: name of a column -> value.
+            columns: our name (a key of `COLUMNS`) -> the file's name, where they differ.
+
+        Raises:
+            RowError: `missing_column`, for a name in `columns` that the row lacks.
+        """
+        gone = [theirs for theirs in columns.values() if theirs not in values]
+        if gone:
+            raise RowError("missing_column", gone[0], f"no column {gone[0]!r}")
+        self._values, self._columns = values, columns
+        self.read: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return self._columns.get(name, name) in self._values
+
+    def has(self, name: str) -> bool:
+        """Whether there is a value. A file of several schemas gives each row all columns, with nulls."""
+        return name in self and self._values[self._columns.get(name, name)] is not None
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise RowError("missing_column", name, f"no column {name!r}")
+        theirs = self._columns.get(name, name)
+        self.read.add(theirs)
+        return self._values[theirs]
+
+
+def read_numbers(value: Any, column: str, num: int) -> tuple[float, ...]:
+    """`num` finite numbers; a single number may stand for a list of one.
+
+    Raises:
+        RowError: `bad_scores`.
+    """
+    numbers = value if isinstance(value, list) else [value]
+    if len(numbers) != num or not all(_is_number(number) for number in numbers):
+        raise RowError("bad_scores", column, f"{str(value)[:40]} is not {num} finite number{'s' * (num > 1)}")
+    return tuple(float(number) for number in numbers)
+
+
+def read_probabilities(value: Any, column: str, num: int) -> tuple[float, ...]:
+    """`num` numbers in [0, 1]; a single number may stand for a list of one.
+
+    Raises:
+        RowError: `bad_probability`.
+    """
+    numbers = value if isinstance(value, list) else [value]
+    if len(numbers) != num or not all(_is_number(number) and 0 <= number <= 1 for number in numbers):
+        raise RowError("bad_probability", column, f"{str(value)[:40]} is not {num} number{'s' * (num > 1)} in [0, 1]")
+    return tuple(float(number) for number in numbers)
+
+
+def read_label(value: Any, column: str) -> int:
+    """1 (desirable) or 0, from true, false, 1 or 0.
+
+    Raises:
+        RowError: `bad_label`, also for text: "0" and "false" are easily taken for true.
+    """
+    if not isinstance(value, int | float) or value not in (0, 1):
+        hint = "; text is not read as a label, and every cell of a CSV is text" if isinstance(value, str) else ""
+        raise RowError("bad_label", column, f"{str(value)[:40]!r} is none of true, false, 1, 0{hint}")
+    return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
