@@ -2,12 +2,10 @@
 
 from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from dpo_lab.log_ratio import log_ratio
+from dpo_lab.pair_rows import mean_over_pairs, weigh_tails
 from dpo_lab.ranges import Positive, Probability
 from dpo_lab.types import LogProbs, LossOutput, Pairs
 
@@ -44,33 +42,10 @@ def ld_dpo(
     Raises:
         ValueError: when policy and reference score rows of another number or length.
     """
-    reward = beta * log_ratio(policy, reference).detach()
-    length = policy.mask.sum(-1)
-    shared = length[pairs].amin(-1)
-    sides = [_weighed(policy, reference, pairs[:, side], shared, alpha, scope) for side in (0, 1)]
-    loss = -logsigmoid(beta * (sides[0] - sides[1]))
-    return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=_spread(reward, pairs, beta, sides))
-
-
-def _weighed(
-    policy: LogProbs, reference: LogProbs, rows: Tensor, shared: Tensor, alpha: float, scope: str
-) -> Float[Tensor, " p"]:
-    """Log-ratio of each of `rows`, nats, with weight `alpha` past its first `shared` tokens."""
-    mask = policy.mask[rows]
-    is_tail = mask.cumsum(-1) > shared[:, None]
-    theirs, ours = reference.token.detach()[rows], policy.token[rows]
-    weighed = torch.where(is_tail, alpha * ours, ours) - (
-        theirs if scope == "policy" else torch.where(is_tail, alpha * theirs, theirs)
-    )
-    return LogProbs(weighed, mask).sum()
-
-
-def _spread(
-    reward: Float[Tensor, " n"], pairs: Pairs, beta: float, sides: list[Float[Tensor, " p"]]
-) -> Float[Tensor, " n"]:
-    """Mean over a response's pairs of beta times its log-ratio there; `reward` for a response in none."""
-    rows = pairs.T.reshape(-1)
-    values = beta * torch.cat(sides).detach()
-    num_pairs = torch.zeros_like(reward).index_add(0, rows, torch.ones_like(values))
-    total = torch.zeros_like(reward).index_add(0, rows, values)
-    return torch.where(num_pairs > 0, total / num_pairs.clamp(min=1), reward)
+    unweighed = beta * log_ratio(policy, reference).detach()
+    theirs = weigh_tails(reference, pairs, 1.0 if scope == "policy" else alpha)
+    ratio = log_ratio(weigh_tails(policy, pairs, alpha), theirs)
+    chosen, rejected = ratio.reshape(2, -1)
+    loss = -logsigmoid(beta * (chosen - rejected))
+    reward = mean_over_pairs(beta * ratio.detach(), pairs, unweighed)
+    return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=reward)

@@ -1,7 +1,8 @@
 """What holds for every loss: each file of ``conf/loss`` is a case, so a new loss is held to it without an edit here."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,9 +17,10 @@ from torch.testing import assert_close
 from dpo_lab import loss as losses
 from dpo_lab.assemble.instantiate import build_objective
 from dpo_lab.config.signature import locate
+from dpo_lab.config.values import explain
 from dpo_lab.needs import Objective
-from dpo_lab.types import LogProbs
-from tests.loss.batch import Batch, gradient, make_batch, margin_batch, total
+from dpo_lab.types import LogProbs, State
+from tests.loss.batch import POLICY, Batch, gradient, list_batch, make_batch, margin_batch, states_after, total
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf"
 NAMES = sorted(file.stem for file in (FOLDER / "loss").glob("*.yaml"))
@@ -32,17 +34,37 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "f_dpo alpha": ("f_dpo", {"divergence": "alpha", "alpha": 0.5}),
     "ld_dpo policy": ("ld_dpo", {"scope": "policy"}),
 }
+# Batches on which losses are the same: any; of two responses a list; of one pair alone.
+BATCHES: dict[str, Callable[[], list[Batch]]] = {
+    "lists": lambda: [list_batch(), list_batch().swapped()],
+    "two": lambda: [make_batch(), make_batch().swapped()],
+    "one": lambda: [part for batch in (make_batch(), make_batch().swapped()) for part in batch.one_by_one()],
+}
 # The only losses that are the same, and where: the first with these knobs is the second, with the same beta.
-EQUALITIES: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("spin", {}, "sigmoid"),
-    ("robust", {"label_smoothing": 0.0}, "sigmoid"),
-    ("dpop", {"weight": 0.0}, "sigmoid"),
-    ("f_dpo", {"divergence": "reverse_kl"}, "sigmoid"),
-    ("r_dpo", {"alpha": 0.0}, "sigmoid"),
-    ("ld_dpo", {"alpha": 1.0}, "sigmoid"),
-    ("ld_dpo", {"alpha": 1.0, "scope": "policy"}, "sigmoid"),
-    ("rpo", {"weight": 0.0}, "sigmoid"),
-    ("alphapo", {"alpha": 0.0}, "simpo"),
+EQUALITIES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
+    ("spin", {}, "sigmoid", "lists"),
+    ("robust", {"label_smoothing": 0.0}, "sigmoid", "lists"),
+    ("dpop", {"weight": 0.0}, "sigmoid", "lists"),
+    ("f_dpo", {"divergence": "reverse_kl"}, "sigmoid", "lists"),
+    ("r_dpo", {"alpha": 0.0}, "sigmoid", "lists"),
+    ("ld_dpo", {"alpha": 1.0}, "sigmoid", "lists"),
+    ("ld_dpo", {"alpha": 1.0, "scope": "policy"}, "sigmoid", "lists"),
+    ("rpo", {"weight": 0.0}, "sigmoid", "lists"),
+    ("alphapo", {"alpha": 0.0}, "simpo", "lists"),
+    ("modified", {}, "sigmoid", "lists"),
+    ("odpo", {"alpha": 0.0}, "sigmoid", "lists"),
+    ("tdpo2", {"alpha": 0.0}, "sigmoid", "lists"),
+    ("beta_dpo", {"alpha": 0.0, "keep_fraction": 1.0}, "sigmoid", "lists"),
+    ("plackett_luce", {}, "sigmoid", "two"),
+    ("s_dpo", {}, "sigmoid", "two"),
+    ("aot", {}, "sigmoid", "one"),
+    ("aot_unpaired", {}, "sigmoid", "one"),
+)
+# `modified` on `sigmoid`, with its knobs as first, is the other loss with its own.
+MODIFIED_EQUALITIES: tuple[tuple[dict[str, Any], str, dict[str, Any]], ...] = (
+    ({"label_smoothing": 0.2}, "sigmoid", {"label_smoothing": 0.2}),
+    ({"confidence": True}, "wpo", {}),
+    ({"tail_weight": 0.5}, "ld_dpo", {"alpha": 0.5}),
 )
 # Knobs that a choice cannot do without.
 COMPANIONS: dict[tuple[str, Any], dict[str, Any]] = {("divergence", "alpha"): {"alpha": 0.5}}
@@ -84,7 +106,7 @@ def test_one_word_names_config_file_and_function():
 
 @every_loss
 def test_the_gradient_reaches_the_policy_and_never_the_reference(objective: Objective):
-    batch = make_batch()
+    batch = list_batch()
     policy, reference = torch.autograd.grad(
         total(objective, batch), (batch.policy.token, batch.reference.token), allow_unused=True
     )
@@ -95,18 +117,26 @@ def test_the_gradient_reaches_the_policy_and_never_the_reference(objective: Obje
 
 @every_loss
 def test_row_order_does_not_matter(objective: Objective):
-    batch, order = make_batch(), torch.tensor([2, 0, 3, 1])
-    policy, reference = (LogProbs(part.token[order], part.mask[order]) for part in (batch.policy, batch.reference))
-    shuffled = Batch(policy, reference, torch.argsort(order)[batch.pairs])
-    for before, after in zip(items(objective, batch), items(objective, shuffled), strict=True):
-        assert_close(after, before)
+    batch, order = list_batch(), torch.tensor([2, 6, 0, 3, 1, 7, 5, 4])
+    # The items of a loss on single labels stand in the order of the rows.
+    for before, after in zip(items(objective, batch), items(objective, batch.permuted(order)), strict=True):
+        assert_close(after.sort().values, before.sort().values)
+    there = step_gradient(objective, batch.permuted(order))
+    assert_close(there, step_gradient(objective, batch)[order])
 
 
 @every_loss
 def test_padding_does_not_matter(objective: Objective):
     """Whatever stands in masked columns, in policy and reference."""
-    batch = make_batch()
-    padded = Batch(pad(batch.policy), pad(batch.reference), batch.pairs)
+    batch = list_batch()
+    collision = batch.log_collision
+    assert collision is not None
+    padded = replace(
+        batch,
+        policy=pad(batch.policy),
+        reference=pad(batch.reference),
+        log_collision=torch.cat([collision, torch.full((8, 3), 9.0)], dim=1),
+    )
     for before, after in zip(items(objective, batch), items(objective, padded), strict=True):
         assert_close(after, before)
 
@@ -118,33 +148,53 @@ def pad(log_prob: LogProbs) -> LogProbs:
 
 
 @every_loss
-def test_pair_order_does_not_matter(objective: Objective):
-    batch = make_batch()
-    swapped = batch.with_pairs(batch.pairs.flip(0))
-    for before, after in zip(items(objective, batch), items(objective, swapped), strict=True):
-        assert_close(after, before.flip(0))
+def test_order_of_items_does_not_matter(objective: Objective):
+    batch = list_batch()
+    assert batch.ranking is not None and batch.win_probability is not None
+    turned = replace(
+        batch,
+        pairs=batch.pairs.flip(0),
+        ranking=batch.ranking.flip(0),
+        win_probability=batch.win_probability.flip(0),
+    )
+    assert_close(total(objective, turned), total(objective, batch))
+    assert_close(step_gradient(objective, turned), step_gradient(objective, batch))
+
+
+@every_loss
+def test_grouping_does_not_matter(objective: Objective):
+    """The items of two prompts together are those of each prompt by itself, but for a loss that compares across."""
+    if objective.whole_batch:
+        pytest.skip("compares across items; held to micro-batches and ranks in tests/test_module.py")
+    together = items(objective, list_batch())
+    apart = [items(objective, part) for part in list_batch().by_prompt()]
+    for index, values in enumerate(together):
+        assert_close(torch.cat([part[index] for part in apart]), values)
 
 
 @every_loss
 def test_weights_count_and_depend_on_masks_alone(objective: Objective):
-    batch = make_batch()
+    batch = list_batch()
     zeros = LogProbs(torch.zeros_like(batch.policy.token), batch.policy.mask)
-    blank = Batch(zeros, zeros, batch.pairs)
+    blank = replace(batch, policy=zeros, reference=zeros)
     outputs, blanks = objective(batch.ingredients()), objective(blank.ingredients())
-    for term, output in outputs.items():
+    for term in objective.terms:
+        output = outputs[term.name]
         assert not output.weight.requires_grad
-        assert output.weight.min() > 0
-        assert output.weight.tolist() == blanks[term].weight.tolist()
+        if not term.whole_batch:
+            assert output.weight.min() > 0
+            assert output.weight.tolist() == blanks[term.name].weight.tolist()
 
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shapes_and_dtypes(objective: Objective, dtype: torch.dtype):
-    batch = make_batch(dtype=dtype)
+    batch = list_batch(dtype)
     for output in objective(batch.ingredients()).values():
-        assert output.loss.shape == output.weight.shape == (2,)
+        assert output.loss.shape == output.weight.shape
+        assert len(output.loss) in (2, 3, 6)  # lists; desirable against undesirable rows; pairs or judged rows
         assert output.loss.dtype == output.weight.dtype == dtype
-        assert output.reward is None or (output.reward.shape == (4,) and output.reward.dtype == dtype)
+        assert output.reward is None or (output.reward.shape == (8,) and output.reward.dtype == dtype)
         assert output.reward is None or not output.reward.requires_grad
 
 
@@ -158,53 +208,92 @@ def test_extremes_are_finite(objective: Objective, dtype: torch.dtype):
         loss = total(objective, batch)
         assert loss.isfinite()
         assert gradient(loss, batch.policy).isfinite().all()
+        again = total(objective, batch, states_after(objective, batch))
+        assert again.isfinite()
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_policy_equal_to_the_reference_is_finite(objective: Objective, dtype: torch.dtype):
+    """As at the first step, also where every log-prob is the same."""
+    for rows in (POLICY, [[-0.5] * len(row) for row in POLICY]):
+        batch = make_batch(rows, rows, dtype)
+        loss = total(objective, batch)
+        assert loss.isfinite()
+        assert gradient(loss, batch.policy).isfinite().all()
 
 
 def test_no_two_losses_have_the_same_gradient(nodes: dict[str, dict[str, Any]]):
-    """Nor the same up to a factor.
+    """Nor the same up to a factor, on lists of three with unequal lengths and scores that are not zero.
 
-    Responses of unequal length part sums from means, and pairs the other way round have chosen responses that are less
-    likely than under the reference.
+    Responses of unequal length part sums from means, and the same judgements the other way round have chosen responses
+    that are less likely than under the reference.
     """
     forms = nodes | {name: nodes[loss] | knobs for name, (loss, knobs) in VARIANTS.items()}
     found = {name: direction(build_objective(node, PACKAGES)) for name, node in forms.items()}
-    declared = {frozenset((one, other)) for one, knobs, other in EQUALITIES if not knobs}
+    same = {one: other for one, knobs, other, where in EQUALITIES if not knobs and where == "lists"}
     for (one, first), (other, second) in combinations(found.items(), 2):
-        if frozenset((one, other)) not in declared:
+        if same.get(one, one) != same.get(other, other):
             assert not torch.allclose(first, second, atol=1e-5, rtol=0), f"{one} has the gradient of {other}"
 
 
 def direction(objective: Objective) -> Tensor:
-    batch = make_batch()
-    both = [step_gradient(objective, each) for each in (batch, batch.with_pairs(batch.pairs.flip(1)))]
+    drifted = replace(list_batch(), drift=torch.tensor([0, 3]))  # by 0.35 nats: below 0 a drift is taken for none
+    both = [step_gradient(objective, each) for each in (drifted, drifted.swapped())]
     return torch.stack(both) / torch.stack(both).norm()
 
 
-@pytest.mark.parametrize(("name", "knobs", "other"), EQUALITIES)
-def test_declared_equalities(name: str, knobs: dict[str, Any], other: str, nodes: dict[str, dict[str, Any]]):
-    batch = make_batch()
-    for each in (batch, batch.with_pairs(batch.pairs.flip(1))):
-        ours, theirs = (build_objective(node | {"beta": 0.7}, PACKAGES) for node in (nodes[name] | knobs, nodes[other]))
+@pytest.mark.parametrize(("name", "knobs", "other", "where"), EQUALITIES)
+def test_declared_equalities(
+    name: str, knobs: dict[str, Any], other: str, where: str, nodes: dict[str, dict[str, Any]]
+):
+    given = {"beta": 0.7} if "beta" in nodes[name] else {}
+    for each in BATCHES[where]():
+        ours, theirs = (build_objective(node | given, PACKAGES) for node in (nodes[name] | knobs, nodes[other]))
         assert_close(total(ours, each), total(theirs, each), atol=1e-14, rtol=1e-12)
         assert_close(step_gradient(ours, each), step_gradient(theirs, each), atol=1e-14, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("modifiers", "other", "knobs"), MODIFIED_EQUALITIES)
+def test_modified_sigmoid_is_the_loss_of_that_name(
+    modifiers: dict[str, Any], other: str, knobs: dict[str, Any], nodes: dict[str, dict[str, Any]]
+):
+    ours = build_objective(nodes["modified"] | modifiers, PACKAGES)
+    theirs = build_objective(nodes[other] | knobs, PACKAGES)
+    for each in (list_batch(), list_batch().swapped()):
+        assert_close(total(ours, each), total(theirs, each), atol=1e-14, rtol=1e-12)
+        assert_close(step_gradient(ours, each), step_gradient(theirs, each), atol=1e-14, rtol=1e-12)
+        rewards = [output.reward for both in (ours, theirs) for output in both(each.ingredients()).values()]
+        assert_close(rewards[0], rewards[1])
+
+
 @every_loss
 def test_every_knob_acts(name: str, nodes: dict[str, dict[str, Any]]):
-    """Another value of any knob gives another loss or gradient on at least one batch."""
+    """Another value of any knob gives another loss or gradient on at least one batch, at the first step or after it."""
     for knob, changed in changes(nodes[name]):
-        assert any(differs(nodes[name], changed, batch) for batch in (make_batch(), margin_batch([30.0, -3.0]))), knob
+        lopsided = replace(list_batch(), labels=torch.tensor([1, 0, 0, -1, 1, 0, -1, -1]))
+        batches = (make_batch(), list_batch(), lopsided, margin_batch([30.0, -3.0]))
+        assert any(differs(nodes[name], changed, batch) for batch in batches), knob
 
 
 def differs(one: dict[str, Any], other: dict[str, Any], batch: Batch) -> bool:
-    first, second = (build_objective(node, PACKAGES) for node in (one, other))
-    same_loss = torch.allclose(total(first, batch), total(second, batch), atol=1e-6)
-    return not (same_loss and torch.allclose(step_gradient(first, batch), step_gradient(second, batch), atol=1e-6))
+    first, second = (two_steps(build_objective(node, PACKAGES), batch) for node in (one, other))
+    return not all(torch.allclose(ours, theirs, atol=1e-6) for ours, theirs in zip(first, second, strict=True))
+
+
+def two_steps(objective: Objective, batch: Batch) -> list[Tensor]:
+    """Loss and gradient at a first step, and at one after two steps on other judgements."""
+    states: dict[str, State] = {}
+    for other in (batch.swapped(), batch):
+        outputs = objective(other.ingredients(), states)
+        states = {name: output.state for name, output in outputs.items() if output.state is not None}
+    now, later = total(objective, batch), total(objective, batch, states)
+    return [now, gradient(now, batch.policy), later, gradient(later, batch.policy)]
 
 
 def changes(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """`node` with one knob changed, for every other value of a choice and one other number for each number."""
-    hints = get_type_hints(locate(node["_target_"], PACKAGES)) if "_target_" in node else {}
+    hints = get_type_hints(locate(node["_target_"], PACKAGES), include_extras=True) if "_target_" in node else {}
     for key, value in node.items():
         if key == "_target_":
             continue
@@ -225,4 +314,5 @@ def others(value: Any, hint: Any) -> list[Any]:
     if value is None:  # refused but for the choice that it is a companion of
         return []
     assert isinstance(value, float), f"a knob of a kind that this law does not know yet: {value!r}"
-    return [1.5 * value if value else 0.25]
+    larger = 1.5 * value if value else 0.25
+    return [larger if explain(larger, hint) is None else value / 2]
