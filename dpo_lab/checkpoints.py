@@ -3,10 +3,10 @@
 from typing import Any, final
 
 import pytorch_lightning as pl
-import torch
 
 from dpo_lab.run import RunFolder
 from dpo_lab.run.checkpoint import checkpoint_path, prune
+from dpo_lab.seeds import global_generators
 
 
 @final
@@ -29,9 +29,6 @@ class Checkpoints(pl.Callback):
             prune(self._folder.checkpoints, self._keep_last)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        generators = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            generators["cuda"] = torch.cuda.get_rng_state()
-        checkpoint["generators"] = generators
+        checkpoint["generators"] = global_generators()
         reference = pl_module.reference
         checkpoint["reference"] = None if reference is None else reference.fingerprint()

@@ -1,7 +1,7 @@
 """One optimizer step. It holds policy and reference and knows neither the loss, the model nor the logger."""
 
 from collections.abc import Callable
-from typing import ClassVar, cast, final
+from typing import Any, ClassVar, NamedTuple, cast, final
 
 import pytorch_lightning as pl
 import torch
@@ -11,11 +11,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dpo_lab.errors import UserError
-from dpo_lab.metrics import Tally, first_reward, tally_batch
+from dpo_lab.metrics import Tally, predictions, tally_batch, tally_shares
 from dpo_lab.model.policy import Policy
 from dpo_lab.needs import Objective
+from dpo_lab.ranks import gather_over_ranks, num_ranks, rank, sum_gradients, sum_over_ranks
 from dpo_lab.reference.reference import Reference
-from dpo_lab.types import LogProbs, LossOutput, PreferenceBatch, Window
+from dpo_lab.scoring import Measured, Scorer, join_batches, join_measured
+from dpo_lab.seeds import global_generators, set_global_generators
+from dpo_lab.types import LossOutput, PreferenceBatch, State, Window
+
+VALIDATION_STEP = -1
+"""Stands for the optimizer step in random subsets while validating, so that each validation sees the same ones."""
 
 
 class NonFiniteError(UserError):
@@ -27,13 +33,23 @@ class NonFiniteError(UserError):
 OptimizerFactory = Callable[[Policy], tuple[Optimizer, LRScheduler]]
 
 
+class Scored(NamedTuple):
+    """A batch, what policy and reference say of it, and what the terms of the objective make of that."""
+
+    batch: PreferenceBatch
+    measured: Measured
+    outputs: dict[str, LossOutput]
+
+
 @final
 class PreferenceModule(pl.LightningModule):
     """Trains `policy` on windows: everything one optimizer step sees, in the micro-batches it is computed in.
 
-    The loss of a step is ``sum_k weight_k * sum(loss_k * weight) / sum(weight)`` over the whole window. The
-    denominators come from masks alone, so they are known before the first forward pass; each micro-batch then adds
-    its exact share of the gradient, however the window is split.
+    The loss of a step is ``sum_k weight_k * sum(loss_k * weight) / sum(weight)`` over the whole window and all ranks.
+    Where a term compares across items, log-probs of the whole window are gathered first, without gradient; the loss
+    gives a gradient with respect to each of them, and a second pass takes it to the weights, micro-batch by
+    micro-batch. Otherwise the denominators, which come from masks alone, are known before the first forward pass,
+    and each micro-batch adds its exact share of the gradient.
     """
 
     def __init__(
@@ -44,7 +60,9 @@ class PreferenceModule(pl.LightningModule):
         make_optimizer: OptimizerFactory,
         *,
         clip_norm: float | None,
+        seed: int = 0,
     ):
+        """`seed` is that of the random subsets that a loss may draw."""
         super().__init__()
         self.automatic_optimization = False
         self.policy = policy
@@ -52,6 +70,8 @@ class PreferenceModule(pl.LightningModule):
         self.objective = objective
         self._make_optimizer = make_optimizer
         self._clip_norm = clip_norm
+        self._scorer = Scorer(policy, reference, objective, seed)
+        self.loss_states: dict[str, State] = {}
         self.last_tally = Tally()
 
     @property
@@ -67,15 +87,23 @@ class PreferenceModule(pl.LightningModule):
         optimizer, scheduler = self._make_optimizer(self.policy)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["loss_states"] = self.loss_states
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.loss_states = checkpoint["loss_states"]
+
     def training_step(self, window: Window, index: int) -> None:
         """Update on one window; what was counted before the update stands in `last_tally`."""
         optimizer, scheduler = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
+        step = self.trainer.global_step
         self.last_tally = Tally()
-        denominators = self._denominators(window)
-        for batch in window:
-            outputs, tally, _, _ = self.score(batch)
-            self.manual_backward(self._share(outputs, denominators))
-            self.last_tally.merge(tally)
+        if self.objective.whole_batch:
+            self._backward_together(window, step)
+        else:
+            self._backward_apart(window, step)
+        sum_gradients(self.policy.parameters())
+        self.last_tally = self.last_tally.over_ranks()
         limit = float("inf") if self._clip_norm is None else self._clip_norm
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
         self.last_tally.add("grad_norm", norm[None])
@@ -84,7 +112,7 @@ class PreferenceModule(pl.LightningModule):
         )
         if not bool(norm.isfinite()):
             raise NonFiniteError(
-                f"the gradient at optimizer step {self.trainer.global_step + 1} is not finite, and the update was not "
+                f"the gradient at optimizer step {step + 1} is not finite, and the update was not "
                 "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true"
             )
         optimizer.step()
@@ -93,59 +121,107 @@ class PreferenceModule(pl.LightningModule):
 
     def validation_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
         """Scores a window without gradient; returns per-response numbers for the record of predictions."""
-        rows = []
         self.last_tally = Tally()
+        scored = self.score(window)
+        for part in scored:
+            self.last_tally.merge(self._tally(part))
+        return [
+            predictions(self.objective, part.outputs, part.batch, part.measured.policy, part.measured.reference)
+            for part in scored
+        ]
+
+    def score(self, window: Window) -> list[Scored]:
+        """Losses of a window at the present weights and states; one part where a term sees the whole batch."""
+        measured = [self._scorer.measure(batch) for batch in window]
+        parts = list(zip(window, measured, strict=True))
+        if self.objective.whole_batch:
+            parts = [(join_batches(window), join_measured(measured))]
+        return [self._objective_on(batch, part, VALIDATION_STEP) for batch, part in parts]
+
+    def _objective_on(self, batch: PreferenceBatch, measured: Measured, step: int) -> Scored:
+        ingredients = self._scorer.ingredients(batch, measured, step)
+        return Scored(batch, measured, self.objective(ingredients, self.loss_states))
+
+    def _tally(self, part: Scored) -> Tally:
+        return tally_batch(self.objective, part.outputs, part.batch, part.measured.policy, part.measured.reference)
+
+    def _backward_apart(self, window: Window, step: int) -> None:
+        """Each micro-batch by itself, against denominators of the whole window."""
+        denominators = self._denominators(window, step)
         for batch in window:
-            outputs, tally, policy, reference = self.score(batch)
-            self.last_tally.merge(tally)
-            rows.append(self._predictions(batch, outputs, policy, reference))
-        return rows
+            part = self._objective_on(batch, self._scorer.measure(batch), step)
+            self.manual_backward(self._count_and_add(part, denominators))
 
-    def score(self, batch: PreferenceBatch) -> tuple[dict[str, LossOutput], Tally, LogProbs, LogProbs | None]:
-        """Losses and curves of one micro-batch: the one way in which training, validation and offline scoring do it."""
-        policy = self.policy.log_prob(batch.inputs)
-        reference = None if self._reference is None else self._reference.log_prob(batch.inputs)
-        outputs = self.objective(self._ingredients(batch, policy, reference))
-        return outputs, tally_batch(self.objective, outputs, batch, policy, reference), policy, reference
+    def _backward_together(self, window: Window, step: int) -> None:
+        """The loss on all items of all ranks at once, then its gradient through one micro-batch after the other."""
+        if len(window) == 1 and num_ranks() == 1:
+            part = self._objective_on(window[0], self._scorer.measure(window[0]), step)
+            self.manual_backward(self._count_and_add(part, _own_denominators(part)))
+        else:
+            noise, gradients = self._gradients_of_rows(window, step)
+            for batch, states, wanted in zip(window, noise, gradients, strict=True):
+                set_global_generators(states)  # dropout falls as it fell in the first pass
+                attached = self._scorer.measure(batch).attached()
+                pairs = zip(attached, wanted, strict=True)
+                self.manual_backward(torch.stack([(tensor * row).sum() for tensor, row in pairs]).sum())
 
-    @staticmethod
-    def _ingredients(batch: PreferenceBatch, policy: LogProbs, reference: LogProbs | None) -> dict[str, object]:
-        return {"policy": policy, "reference": reference, "pairs": batch.pairs, "chosen": batch.chosen}
+    def _gradients_of_rows(self, window: Window, step: int) -> tuple[list[dict[str, Tensor]], list[list[Tensor]]]:
+        """For each micro-batch: the random states before its pass, and the loss's gradient for what it measures."""
+        noise, measured = [], []
+        with torch.no_grad():
+            for batch in window:
+                noise.append(global_generators())
+                measured.append(self._scorer.measure(batch))
+        mine = (_to_cpu(join_batches(window)), _to_cpu(join_measured(measured)))
+        ranks = gather_over_ranks(mine)
+        device = measured[0].policy.token.device
+        batch = _to_device(join_batches([one for one, _ in ranks]), device)
+        whole = _to_device(join_measured([one for _, one in ranks]), device).as_leaves()
+        part = self._objective_on(batch, whole, step)
+        loss = self._count_and_add(part, _own_denominators(part), is_counted=rank() == 0)
+        found = torch.autograd.grad(loss, whole.attached(), materialize_grads=True)
+        first = sum(len(one.group) for one, _ in ranks[: rank()])
+        gradients = []
+        for one in measured:
+            num_rows, width = one.policy.mask.shape
+            rows = [gradient[first : first + num_rows] for gradient in found]
+            gradients.append([row[:, :width] if row.ndim == 2 else row for row in rows])
+            first += num_rows
+        return noise, gradients
 
-    def _denominators(self, window: Window) -> dict[str, Tensor]:
-        """sum(weight) of each term over the window. Weights depend on masks alone, so zeros stand in for log-probs."""
+    def _count_and_add(self, part: Scored, denominators: dict[str, Tensor], *, is_counted: bool = True) -> Tensor:
+        """The weighted sum of the terms; what they say goes into `last_tally`, and their states are kept."""
+        shares = {
+            term.name: term.weight
+            * (part.outputs[term.name].loss * part.outputs[term.name].weight).sum()
+            / denominators[term.name]
+            for term in self.objective.terms
+        }
+        if is_counted:
+            self.last_tally.merge(self._tally(part))
+            self.last_tally.merge(tally_shares(shares, part.measured.attached()))
+        states = {name: output.state for name, output in part.outputs.items() if output.state is not None}
+        self.loss_states = {**self.loss_states, **states}
+        return torch.stack(list(shares.values())).sum()
+
+    def _denominators(self, window: Window, step: int) -> dict[str, Tensor]:
+        """sum(weight) of each term over the window and all ranks, from blank log-probs."""
         totals: dict[str, Tensor] = {}
         for batch in window:
-            mask = self.policy.decision_mask(batch.inputs)
-            blank = LogProbs(torch.zeros(mask.shape, device=mask.device), mask)
-            for name, output in self.objective(self._ingredients(batch, blank, blank)).items():
-                totals[name] = totals.get(name, torch.zeros((), device=mask.device)) + output.weight.sum()
-        return totals
+            for name, output in self._objective_on(batch, self._scorer.blank(batch), step).outputs.items():
+                added = output.weight.sum().double()
+                totals[name] = totals[name] + added if name in totals else added
+        summed = sum_over_ranks(torch.stack([totals[term.name] for term in self.objective.terms]))
+        return {term.name: total for term, total in zip(self.objective.terms, summed, strict=True)}
 
-    def _share(self, outputs: dict[str, LossOutput], denominators: dict[str, Tensor]) -> Tensor:
-        shares = (
-            term.weight * (outputs[term.name].loss * outputs[term.name].weight).sum() / denominators[term.name]
-            for term in self.objective.terms
-        )
-        return torch.stack(list(shares)).sum()
 
-    def _predictions(
-        self, batch: PreferenceBatch, outputs: dict[str, LossOutput], policy: LogProbs, reference: LogProbs | None
-    ) -> dict[str, Tensor]:
-        role = torch.full((len(batch.group),), -1, dtype=torch.long, device=batch.group.device)
-        if len(batch.pairs):
-            role[batch.pairs[:, 1]] = 0
-        role[batch.chosen] = 1
-        rows = {
-            "key": batch.key,
-            "group": batch.group,
-            "role": role,
-            "policy_log_prob": policy.sum(),
-            "length": policy.length(),
-        }
-        if reference is not None:
-            rows["reference_log_prob"] = reference.sum()
-        reward = first_reward(self.objective, outputs)
-        if reward is not None:
-            rows["reward"] = reward
-        return rows
+def _own_denominators(part: Scored) -> dict[str, Tensor]:
+    return {name: output.weight.sum().detach() for name, output in part.outputs.items()}
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    return pl.utilities.move_data_to_device(value, device)
+
+
+def _to_cpu(value: Any) -> Any:
+    return _to_device(value, torch.device("cpu"))

@@ -15,7 +15,7 @@ from dpo_lab.run import RunFolder, hex_key
 from dpo_lab.start_checks import StartChecks
 from dpo_lab.types import Window
 
-ROLES = {1: "chosen", 0: "rejected"}
+ROLES = {1: "chosen", 0: "rejected", -1: "borrowed"}
 
 
 @final
@@ -25,7 +25,18 @@ class Recorder(pl.Callback):
     A row waits until the next step begins, so that a validation or samples taken after the same update join it.
     """
 
-    def __init__(self, folder: RunFolder, logger: Logger, checks: StartChecks, *, num_steps: int, items_per_epoch: int):
+    def __init__(
+        self,
+        folder: RunFolder,
+        logger: Logger,
+        checks: StartChecks,
+        *,
+        num_steps: int,
+        items_per_epoch: int,
+        unit: str = "pairs",
+    ):
+        """`unit` is what an item is called, in the plural."""
+        self._unit = unit
         self._folder = folder
         self._logger = logger
         self._checks = checks
@@ -40,6 +51,7 @@ class Recorder(pl.Callback):
         self.validated_step: int | None = None
         self._val_tally = Tally()
         self._val_rows: list[dict[str, Tensor]] = []
+        self._num_val_items = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._started = time.monotonic()
@@ -58,18 +70,19 @@ class Recorder(pl.Callback):
             self._tally = Tally()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._val_tally, self._val_rows = Tally(), []
+        self._val_tally, self._val_rows, self._num_val_items = Tally(), [], 0
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._val_tally.merge(pl_module.last_tally)
         self._val_rows.extend(outputs)
+        self._num_val_items += sum(micro_batch.num_items for micro_batch in batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
         row = curves(pl_module.objective, self._val_tally, prefix="val")
-        self.add(step, row | {"val/num_pairs": int(self._val_tally.count("logps/rejected"))})
+        self.add(step, row | {f"val/num_{self._unit}": self._num_val_items})
         self._folder.append_predictions(prediction_columns(step, self._val_rows))
         self._val_rows = []
 

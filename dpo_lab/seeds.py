@@ -1,7 +1,9 @@
 """One seed for each source of randomness, so that drawing more from one never moves another."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import torch
 
 SOURCES = ("order", "init", "dropout", "sampling")
 
@@ -19,3 +21,31 @@ def derive_seeds(seed: int, given: Mapping[str, int | None]) -> dict[str, int]:
 def _derive(seed: int, source: str) -> int:
     digest = hashlib.blake2b(f"{seed}|{source}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
+
+
+def row_generators(seed: int, step: int, keys: Sequence[Sequence[int]]) -> list[torch.Generator]:
+    """One generator a row, seeded by `seed`, the optimizer step and the row's key.
+
+    So what a row draws depends neither on the other rows of its micro-batch nor on ranks, order or earlier draws.
+    """
+    return [torch.Generator().manual_seed(_row_seed(seed, step, key)) for key in keys]
+
+
+def _row_seed(seed: int, step: int, key: Sequence[int]) -> int:
+    digest = hashlib.blake2b(f"{seed}|{step}|{tuple(key)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def global_generators() -> dict[str, torch.Tensor]:
+    """The states of torch's global generators, which dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_global_generators(states: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `global_generators` gave."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])

@@ -10,9 +10,10 @@ import torch
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.commands import cli
 from dpo_lab.data.encode_source import encode_source
-from dpo_lab.data.encoded import EncodedDataset, Kind
+from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.reviews import reviews
+from dpo_lab.data.view import View
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.model.causal_lm import CausalLM
 from dpo_lab.model.tiny import tiny
@@ -40,6 +41,8 @@ SMALL = (
 )
 """Overrides that make the default run one of seconds."""
 
+PAIRS = View(frozenset({"pairs", "chosen"}))
+
 
 def small_policy(seed: int = 0, dropout: float = 0.0) -> CausalLM:
     source = reviews(num_pairs=20, num_validation_pairs=1, num_demonstrations=1)
@@ -64,13 +67,13 @@ def small_loader(
     policy: CausalLM,
     num_pairs: int = 8,
     *,
-    kind: Kind = "pairs",
+    view: View = PAIRS,
     global_batch_size: int = 8,
     micro_batch_size: Any = None,
 ) -> WindowLoader:
     return WindowLoader(
         small_dataset(policy, num_pairs),
-        kind,
+        view,
         policy.collate,
         seed=0,
         shuffle=False,

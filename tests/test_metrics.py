@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from dpo_lab.loss.kto import kto
 from dpo_lab.loss.sft import sft
 from dpo_lab.loss.sigmoid import sigmoid
-from dpo_lab.metrics import Tally, curves, tally_batch
+from dpo_lab.metrics import Tally, curves, tally_batch, tally_shares
 from dpo_lab.needs import Objective, Term
 from dpo_lab.types import LogProbs, PreferenceBatch
 
@@ -74,9 +75,45 @@ def test_terms_are_shown_apart_and_weighted_in_the_sum():
     row = curves(objective, tally_batch(objective, objective(ingredients), batch, policy, policy), prefix="train")
     assert row["train/loss"] == pytest.approx(2.693147, abs=1e-6)
     assert row["train/loss/penalty"] == 4
+    assert row["train/loss_share/penalty"] == pytest.approx(2 / 2.693147, abs=1e-6)
+    assert row["train/loss_share/preference"] + row["train/loss_share/penalty"] == pytest.approx(1)
     assert next(iter(row)) == "train/loss"
 
 
 def test_empty_tally():
     assert Tally().means() == {}
     assert Tally().count("x") == 0
+
+
+def test_shares_of_the_gradient_by_hand():
+    """3 x: magnitude 3 at each of two decisions; -x: 1 at each. So 6 / 8 and 2 / 8; a second, flat batch adds none."""
+    token = torch.tensor([-1.0, -2.0], requires_grad=True)
+    attached = token * 1.0
+    tally = tally_shares({"steep": 3 * attached.sum(), "flat": -attached.sum()}, [attached])
+    tally.merge(tally_shares({"steep": 0 * attached.sum(), "flat": 0 * attached.sum()}, [attached]))
+    assert tally.means() == pytest.approx({"gradient_share/steep": 0.75, "gradient_share/flat": 0.25})
+
+
+def test_a_single_term_has_no_share():
+    attached = torch.ones(2, requires_grad=True) * 1.0
+    assert tally_shares({"only": attached.sum()}, [attached]).means() == {}
+
+
+def test_single_labels_by_hand():
+    """Rows 1 (desirable), 0, 1, -1 (borrowed): reward 0.1 log-ratio. Chosen (0.3 - 0.2) / 2, rejected 0.1."""
+    policy, reference = log_probs(-7, -9, -12, -3), log_probs(-10, -10, -10, -9)
+    batch = batch_of([], 4)._replace(labels=torch.tensor([1, 0, 1, -1]), drift=torch.tensor([3]))
+    objective = Objective((Term("kto", kto),))
+    given = {"policy": policy, "reference": reference, "labels": batch.labels, "drift": batch.drift}
+    row = curves(objective, tally_batch(objective, objective(given), batch, policy, reference), prefix="train")
+    assert row["train/rewards/chosen"] == pytest.approx(0.05)
+    assert row["train/rewards/rejected"] == pytest.approx(0.1)
+    assert row["train/rewards/margins"] == pytest.approx(-0.05)
+    assert row["train/drift"] == 6
+    assert "train/rewards/accuracies" not in row
+
+
+def test_a_kind_of_which_there_is_none_has_no_curve():
+    tally = Tally()
+    tally.add("rewards/rejected", torch.zeros(0))
+    assert tally.means() == {}

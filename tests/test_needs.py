@@ -3,8 +3,8 @@ from functools import partial
 import pytest
 import torch
 
-from dpo_lab.loss import ipo, sft, sigmoid
-from dpo_lab.needs import INGREDIENTS, Objective, Term, UnknownIngredientError, read_needs
+from dpo_lab.loss import ipo, kto, plackett_luce, s_dpo, sft, sigmoid, tdpo1
+from dpo_lab.needs import INGREDIENTS, IngredientError, Objective, Term, read_needs
 from dpo_lab.types import LossOutput
 
 
@@ -20,9 +20,7 @@ def test_bound_knobs_are_no_needs():
 def test_an_unknown_ingredient_fails_with_the_list():
     def novel(policy, rankings, pair) -> LossOutput: ...
 
-    with pytest.raises(
-        UnknownIngredientError, match=r"loss 'novel' asks for rankings, pair, which no batch has"
-    ) as caught:
+    with pytest.raises(IngredientError, match=r"loss 'novel' asks for rankings, pair, which no batch has") as caught:
         read_needs(novel)
     assert all(f"  {name}: {meaning}" in str(caught.value) for name, meaning in INGREDIENTS.items())
 
@@ -30,7 +28,7 @@ def test_an_unknown_ingredient_fails_with_the_list():
 def test_an_unknown_ingredient_of_a_bound_loss_names_the_function():
     def novel(policy, rankings, *, beta) -> LossOutput: ...
 
-    with pytest.raises(UnknownIngredientError, match=r"loss 'novel'"):
+    with pytest.raises(IngredientError, match=r"loss 'novel'"):
         read_needs(partial(novel, beta=1.0))
 
 
@@ -50,3 +48,37 @@ def test_a_term_gets_what_it_needs_and_nothing_else():
     ingredients = dict.fromkeys(INGREDIENTS, "unused") | {"policy": "p", "chosen": "c"}
     Term("greedy", partial(greedy, knob=4))(ingredients)
     assert seen == [("p", "c", 4)]
+
+
+def test_what_a_loss_declares_shows_through_bound_knobs():
+    assert Term("kto", partial(kto, beta=0.2)).whole_batch
+    assert not Term("sigmoid", sigmoid).whole_batch
+    assert Objective((Term("sigmoid", sigmoid), Term("kto", kto))).whole_batch
+    assert Objective((Term("s_dpo", partial(s_dpo, beta=0.2)),)).best_alone
+    assert not Objective((Term("s_dpo", s_dpo), Term("plackett_luce", plackett_luce))).best_alone
+
+
+def test_a_divergence_needs_a_reference():
+    assert Objective((Term("tdpo1", tdpo1),)).needs_reference
+    assert not Objective((Term("sft", sft),)).needs_reference
+
+
+def test_a_state_without_the_whole_batch_is_refused():
+    def forgetful(policy, state) -> LossOutput: ...
+
+    with pytest.raises(IngredientError, match=r"'forgetful' keeps a state without @whole_batch"):
+        read_needs(forgetful)
+
+
+def test_a_term_gets_its_own_state_and_none_at_first():
+    seen = []
+
+    def remembering(policy, state):
+        seen.append(state)
+        return LossOutput(torch.zeros(1), torch.ones(1), state={"count": torch.ones(())})
+
+    remembering.__dict__["whole_batch"] = True
+    objective = Objective((Term("one", remembering), Term("other", remembering)))
+    outputs = objective({"policy": "p"})
+    objective({"policy": "p"}, {"one": outputs["one"].state or {}})
+    assert seen == [{}, {}, {"count": torch.ones(())}, {}]

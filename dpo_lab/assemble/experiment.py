@@ -1,19 +1,23 @@
 """Everything of one run, built from its config in the order in which one thing needs another."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
+from dpo_lab.config.signature import locate
+from dpo_lab.data.check_view import check_view
 from dpo_lab.data.encode_source import encode_source
-from dpo_lab.data.encoded import EncodedDataset, Kind
+from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource
-from dpo_lab.data.token_cache import load_or_encode
+from dpo_lab.data.token_cache import CachedTokens, load_or_encode
+from dpo_lab.data.view import View, view_of
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.errors import UserError
 from dpo_lab.logger.logger import Logger
@@ -67,13 +71,16 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     build = partial(_build, config, packages)
     seeds = derive_seeds(config["seed"], config["seeds"])
     objective = build_objective(config["loss"], packages)
+    _check_reference(config, packages, objective)
     settings: TrainerSettings = build("trainer")
     logger: Logger = build("logger")
     logger.check()
     source: DataSource = build("data")
+    view = view_of(objective.needs, objective.best_alone, source.max_length)
+    for line in check_view(view, source.train, source.validation):
+        say(line)
     start = build("start")
-    init_seed = seeds["init"] if start is None else start.seed
-    policy: Policy = build("model", corpus=corpus(source), seed=init_seed)
+    policy: Policy = build("model", corpus=corpus(source), seed=seeds["init"] if start is None else start.seed)
     _check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
     start_found = None if start is None else train_start(policy, source, start, cache_dir)
@@ -81,25 +88,8 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
-    reference: Reference | None = build("reference", policy=policy) if "reference" in objective.needs else None
-    kind: Kind = "pairs" if "pairs" in objective.needs else "chosen"
-    make_loader = partial(
-        WindowLoader,
-        kind=kind,
-        collate=policy.collate,
-        seed=seeds["order"],
-        global_batch_size=settings.global_batch_size,
-        micro_batch_size=settings.micro_batch_size,
-    )
-    train = make_loader(tokens.datasets["train"], shuffle=source.shuffle)
-    num_validation = len(tokens.datasets["validation"].items(kind))
-    contents = {
-        "data": source.fingerprint,
-        "tokenizer": policy.encoding_fingerprint(),
-        "initial_weights": policy.fingerprint(),
-    }
-    if reference is not None:
-        contents["reference"] = reference.fingerprint()
+    reference: Reference | None = build("reference", policy=policy) if objective.needs_reference else None
+    train, validation = _loaders(tokens, view, policy, source, settings, seeds["order"])
     num_steps = settings.num_steps(len(train))
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
@@ -111,20 +101,60 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         source=source,
         report=report,
         train=train,
-        validation=make_loader(tokens.datasets["validation"], shuffle=False, is_continued=False)
-        if num_validation
-        else None,
+        validation=validation,
         make_optimizer=_bind_optimizer(config, packages, num_steps),
         trainer=settings,
         logger=logger,
         samples=SampleSettings(**config["samples"]),
         seeds=seeds,
         num_steps=num_steps,
-        contents=contents,
+        contents=_contents(source, policy, reference),
         dropout=float(config["model"].get("dropout", 0.0)),
         start_found=start_found,
         tokens_found=tokens.hit,
     )
+
+
+def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
+    """Known from the annotation of what builds the reference, so before any weight is loaded."""
+    if "sequential_kl" not in objective.needs:
+        return
+    builder = locate(config["reference"]["_target_"], packages)
+    kind = get_type_hints(inspect.unwrap(builder)).get("return", Reference)
+    if not kind.is_distribution:
+        needy = ", ".join(term.name for term in objective.terms if "sequential_kl" in term.needs)
+        raise UserError(
+            f"loss {needy} needs the divergence from a reference that is a distribution, and reference="
+            f"{builder.__name__} is none; use reference=frozen"
+        )
+
+
+def _loaders(
+    tokens: CachedTokens, view: View, policy: Policy, source: DataSource, settings: TrainerSettings, seed: int
+) -> tuple[WindowLoader, WindowLoader | None]:
+    """Windows to train on, and to validate on where the validation data has any item."""
+    make_loader = partial(
+        WindowLoader,
+        view=view,
+        collate=policy.collate,
+        seed=seed,
+        global_batch_size=settings.global_batch_size,
+        micro_batch_size=settings.micro_batch_size,
+    )
+    held_out = tokens.datasets["validation"]
+    validation = make_loader(held_out, shuffle=False, is_continued=False) if held_out.items(view) else None
+    return make_loader(tokens.datasets["train"], shuffle=source.shuffle), validation
+
+
+def _contents(source: DataSource, policy: Policy, reference: Reference | None) -> dict[str, str]:
+    contents = {
+        "data": source.fingerprint,
+        "tokenizer": policy.encoding_fingerprint(),
+        "initial_weights": policy.fingerprint(),
+    }
+    if reference is not None:
+        contents["reference"] = reference.fingerprint()
+    return contents
 
 
 def corpus(source: DataSource) -> list[str]:

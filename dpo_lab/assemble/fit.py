@@ -19,6 +19,7 @@ from dpo_lab.run.files import write_text
 from dpo_lab.samples import Sample, draw_samples, summarize
 from dpo_lab.start_checks import StartChecks
 
+UNITS = {"pairs": "pairs", "lists": "lists", "labels": "responses", "chosen": "responses"}
 TABLE_ROWS = 16
 SIGTERM_EXIT_CODE = 143
 
@@ -44,6 +45,7 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         experiment.objective,
         experiment.make_optimizer,
         clip_norm=settings.clip_norm,
+        seed=experiment.seeds["dropout"],
     )
     checks = make_start_checks(experiment)
     recorder = Recorder(
@@ -52,6 +54,7 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         checks,
         num_steps=experiment.num_steps,
         items_per_epoch=len(experiment.train.items),
+        unit=UNITS[experiment.train.view.kind],
     )
     with computing(settings.num_threads):
         trainer = make_trainer(
@@ -85,7 +88,7 @@ def make_start_checks(experiment: Experiment) -> StartChecks:
 def _callbacks(experiment: Experiment, folder: RunFolder, checks: StartChecks, recorder: Recorder) -> list[pl.Callback]:
     """In the order in which they run: the record of a step holds what its checks found."""
     settings, num_steps = experiment.trainer, experiment.num_steps
-    items = "pairs" if "pairs" in experiment.objective.needs else "responses"
+    items = UNITS[experiment.train.view.kind]
     callbacks: list[pl.Callback] = [checks, recorder, ProgressReport(num_steps, title="training", items=items)]
     if settings.save != "none":
         callbacks.append(
@@ -164,7 +167,8 @@ def _summarize(
     shown = {name: value for name, value in last.items() if name.startswith(("val/", "samples/"))}
     experiment.logger.summary({**shown, "num_steps": experiment.num_steps, "data_report": experiment.report.as_dict()})
     if "val/rewards/accuracies" in last:
-        say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last['val/num_pairs']:.0f} pairs")
+        unit = UNITS[experiment.train.view.kind]
+        say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last[f'val/num_{unit}']:.0f} {unit}")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
             values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))

@@ -10,7 +10,7 @@ import torch
 from dpo_lab.config.signature import locate
 from dpo_lab.errors import UserError
 from dpo_lab.needs import Objective, Term
-from dpo_lab.types import LogProbs
+from dpo_lab.types import LogProbs, PolicyStats
 
 TARGET = "_target_"
 
@@ -51,10 +51,23 @@ def build_objective(node: Mapping[str, Any], packages: tuple[str, ...]) -> Objec
 
 
 def _one_pair() -> dict[str, Any]:
-    """Two responses of one token each, nats."""
+    """Two responses of one token each, nats, judged in every way that an objective could ask for."""
     log_probs = LogProbs(torch.tensor([[-1.0], [-2.0]]), torch.ones(2, 1, dtype=torch.bool))
     pairs = torch.tensor([[0, 1]])
-    return {"policy": log_probs, "reference": log_probs, "pairs": pairs, "chosen": pairs[:, 0]}
+    return {
+        "policy": log_probs,
+        "reference": log_probs,
+        "pairs": pairs,
+        "chosen": pairs[:, 0],
+        "ranking": pairs,
+        "labels": torch.tensor([1, 0]),
+        "scores": torch.tensor([1.0, 0.0], dtype=torch.float64),
+        "win_probability": torch.tensor([0.9], dtype=torch.float64),
+        "drift": pairs[:, 1],
+        "generator": [torch.Generator().manual_seed(seed) for seed in (0, 1)],
+        "policy_stats": PolicyStats(log_probs.token),
+        "sequential_kl": torch.tensor([0.1, 0.2]),
+    }
 
 
 def _bind_nested(value: Any, packages: tuple[str, ...]) -> Any:

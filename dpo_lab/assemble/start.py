@@ -13,6 +13,7 @@ from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.source import DataSource
+from dpo_lab.data.view import View
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.loss.sft import sft
 from dpo_lab.model.policy import Policy
@@ -77,7 +78,7 @@ def _train(policy: Policy, source: DataSource, settings: SupervisedStart) -> Non
     )
     loader = WindowLoader(
         dataset,
-        "chosen",
+        View(frozenset({"chosen"})),
         policy.collate,
         seed=settings.seed,
         shuffle=True,

@@ -73,7 +73,7 @@ def folders_can_be_written(cfg: Plain) -> Iterator[str]:
 
 def losses_can_be_fed(cfg: Plain) -> Iterator[str]:
     """What a loss asks for before ``*`` must be an ingredient that a batch has."""
-    from dpo_lab.needs import UnknownIngredientError, read_needs  # imports torch, which `--cfg` can do without
+    from dpo_lab.needs import IngredientError, read_needs  # imports torch, which `--cfg` can do without
 
     plugins = cfg.get("plugins")
     packages = ("dpo_lab", *(plugins if isinstance(plugins, list) else []))
@@ -82,7 +82,7 @@ def losses_can_be_fed(cfg: Plain) -> Iterator[str]:
             read_needs(locate(target, packages))
         except TargetError:
             continue  # reported where targets are checked
-        except UnknownIngredientError as error:
+        except IngredientError as error:
             yield f"{path}: {error}"
 
 

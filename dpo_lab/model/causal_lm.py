@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dpo_lab.errors import UserError
@@ -118,6 +118,20 @@ class CausalLM(Policy):
         return torch.arange(int(length.max()), device=length.device)[None] < length[:, None]
 
     def log_prob(self, inputs: Inputs) -> LogProbs:
+        decided, target, mask = self._decide(inputs)
+        with torch.autocast(device_type=target.device.type, enabled=False):
+            token = decided.gather(-1, target[..., None]).squeeze(-1) - torch.logsumexp(decided, dim=-1)
+        return LogProbs(torch.where(mask, token, 0.0), mask)
+
+    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+        decided, target, mask = self._decide(inputs)
+        with torch.autocast(device_type=target.device.type, enabled=False):
+            distribution = torch.log_softmax(decided, dim=-1)
+            token = distribution.gather(-1, target[..., None]).squeeze(-1)
+        return LogProbs(torch.where(mask, token, 0.0), mask), distribution
+
+    def _decide(self, inputs: Inputs) -> tuple[Float[Tensor, " n t v"], Int[Tensor, " n t"], Bool[Tensor, " n t"]]:
+        """Logits of every decision in float32 or wider, the token taken there, and which decisions there are."""
         input_ids, attention_mask = inputs["input_ids"], inputs["attention_mask"]
         # No position_ids: some models count from 2 or from the padding id, and right padding moves no position.
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
@@ -127,11 +141,7 @@ class CausalLM(Policy):
         target = input_ids.gather(1, target_at)
         # The token at position i is decided by the logits at i - 1.
         decided = logits.gather(1, (target_at - 1)[..., None].expand(-1, -1, logits.shape[-1]))
-        with torch.autocast(device_type=input_ids.device.type, enabled=False):
-            decided = decided.to(torch.promote_types(decided.dtype, torch.float32))
-            chosen_logit = decided.gather(-1, target[..., None]).squeeze(-1)
-            token = chosen_logit - torch.logsumexp(decided, dim=-1)
-        return LogProbs(torch.where(mask, token, 0.0), mask)
+        return decided.to(torch.promote_types(decided.dtype, torch.float32)), target, mask
 
     @torch.no_grad()
     def sample(

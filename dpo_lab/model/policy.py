@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dpo_lab.types import Encoded, Example, LogProbs
@@ -34,6 +34,14 @@ class Policy(ABC, nn.Module):
     @abstractmethod
     def log_prob(self, inputs: Inputs) -> LogProbs:
         """Log-probability of every decision of every row, float32 or wider, nats."""
+
+    @abstractmethod
+    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+        """What `log_prob` gives, and the log-probability of every choice v at every decision, nats.
+
+        Costs one number for each choice: for losses that reduce whole distributions, and no others. Where the mask is
+        False the distribution holds some finite number.
+        """
 
     @abstractmethod
     def sample(

@@ -4,6 +4,8 @@ import copy
 from typing import final
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.reference.reference import Reference
@@ -33,6 +35,10 @@ class FrozenReference(Reference):
     @torch.no_grad()
     def log_prob(self, inputs: Inputs) -> LogProbs:
         return self._policy.log_prob(inputs)
+
+    @torch.no_grad()
+    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+        return self._policy.log_prob_and_distribution(inputs)
 
     def to(self, device: torch.device) -> None:
         self._policy.to(device)

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dpo_lab.model.policy import Inputs
 from dpo_lab.types import LogProbs
@@ -22,6 +24,14 @@ class Reference(ABC):
     @abstractmethod
     def log_prob(self, inputs: Inputs) -> LogProbs:
         """Log-probability of every decision of every row, nats, without gradient."""
+
+    @abstractmethod
+    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+        """`log_prob`, and the log-probability of every choice v at every decision, nats, without gradient.
+
+        Raises:
+            TypeError: for a reference that is no distribution (`is_distribution`).
+        """
 
     @abstractmethod
     def to(self, device: torch.device) -> None:

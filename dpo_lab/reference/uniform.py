@@ -3,6 +3,8 @@
 from typing import ClassVar, final
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.reference.reference import Reference
@@ -31,6 +33,9 @@ class UniformReference(Reference):
     def log_prob(self, inputs: Inputs) -> LogProbs:
         mask = self._decision_mask(inputs)
         return LogProbs(torch.zeros(mask.shape, device=mask.device), mask)
+
+    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+        raise TypeError("reference=uniform is no distribution over the choices of a decision")
 
     def to(self, device: torch.device) -> None:
         """Nothing to move."""
