@@ -18,6 +18,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "train": Verb("dpo_lab.commands.hydra_entry", "train a policy against its reference; -m for a sweep"),
+    "losses": Verb("dpo_lab.commands.losses", "every loss: formula, paper, arguments, picture; --json"),
 }
 
 

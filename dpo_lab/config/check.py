@@ -7,12 +7,15 @@ from typing import Any, Union
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dpo_lab.config.choices import holders, refuse
 from dpo_lab.config.cross import CROSS_CHECKS
 from dpo_lab.config.experiment import Experiment
 from dpo_lab.config.signature import Signature, TargetError, is_importable, locate, read_shape, read_target, unwrap
+from dpo_lab.config.source import Source
 from dpo_lab.config.spelling import did_you_mean, nearest
 from dpo_lab.config.values import explain, show
 from dpo_lab.errors import UserError
+from dpo_lab.paths import CONF_DIR
 
 MISSING = "???"
 INSTANTIATE_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
@@ -87,8 +90,10 @@ def _plugins(plain: dict[str, Any], faults: list[str]) -> list[str]:
     return named
 
 
-def _check_keys(path: str, node: dict[Any, Any], signature: Signature, packages: tuple[str, ...]) -> Iterator[str]:
-    """Unknown and missing keys of one mapping, then each value that is there."""
+def _check_keys(
+    path: str, node: dict[Any, Any], signature: Signature, packages: tuple[str, ...], target: str = ""
+) -> Iterator[str]:
+    """Unknown and missing keys of one mapping, then each value that is there; `target` is what the mapping feeds."""
     owner = f"keys of {path}" if path else "top-level keys"
     for key, value in node.items():
         if key in signature.knobs:
@@ -96,13 +101,25 @@ def _check_keys(path: str, node: dict[Any, Any], signature: Signature, packages:
         elif key in signature.given:
             yield f"{_join(path, key)}: is given by the framework, not by the config; remove it"
         elif not signature.is_open:
-            suggestion = nearest(str(key), signature.knobs)
-            whole = _join(path, suggestion) if suggestion else None
-            yield f"{_join(path, key)}: no such key{did_you_mean(whole, signature.knobs, owner)}"
+            yield f"{_join(path, key)}: {_unknown_key(path, str(key), signature, owner, target)}"
     for key, knob in signature.knobs.items():
         if knob.required and key not in node:
             remedy = f"choose one: {key}=NAME" if _is_component(knob.annotation) else "it has no default"
             yield f"{_join(path, key)}: missing; {remedy}"
+
+
+def _unknown_key(path: str, key: str, signature: Signature, owner: str, target: str) -> str:
+    """What is wrong with a key that its node does not take: another choice's knob, or a slip of the pen."""
+    package, _, rest = target.partition(".")
+    group, takers = rest.partition(".")[0], []
+    if package == "dpo_lab" and (CONF_DIR / group).is_dir():
+        takers = holders(Source(str(CONF_DIR), "train"), group, key)
+    if takers:
+        refusal = refuse(target.rpartition(".")[2], group, key, takers)
+        return f"{refusal}{did_you_mean(None, signature.knobs, owner)}"
+    suggestion = nearest(key, signature.knobs)
+    whole = _join(path, suggestion) if suggestion else None
+    return f"no such key{did_you_mean(whole, signature.knobs, owner)}"
 
 
 def _check_value(path: str, value: Any, annotation: Any, packages: tuple[str, ...]) -> Iterator[str]:
@@ -135,7 +152,7 @@ def _check_target(path: str, node: dict[Any, Any], packages: tuple[str, ...]) ->
         yield f"{path}._target_: {error}"
         return
     knobs = {key: value for key, value in node.items() if key not in INSTANTIATE_KEYS}
-    yield from _check_keys(path, knobs, read_target(target), packages)
+    yield from _check_keys(path, knobs, read_target(target), packages, node["_target_"])
 
 
 def _check_container(path: str, value: Any, annotation: Any, packages: tuple[str, ...]) -> Iterator[str]:

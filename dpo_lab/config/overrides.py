@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from dpo_lab.config.choices import holders, refuse
 from dpo_lab.config.source import Source
 from dpo_lab.config.spelling import did_you_mean, nearest, nearest_key
 
@@ -103,13 +104,20 @@ class _Reviewer:
             self._known[group] = self.source.options(group)
         return self._known[group] or ([] if group in self.source.groups() else None)
 
+    def _options_beside(self, group: str, name: str) -> list[str]:
+        """Options in the folder of the group that `name` (``trl_1_16/ipo``) names, with it; else all of `group`."""
+        folder, slash, _ = name.rpartition("/")
+        inside = self._options(f"{group}/{folder}") if slash else None
+        return [f"{folder}/{option}" for option in inside] if inside else self._options(group) or []
+
     def _known_option(self, override: Override) -> Override | None:
         """`override` where its option exists; else, with a fault, the nearest option, to judge other overrides by."""
         group, value = override.key_or_group, override.value()
-        options = self._options(group) or []
-        wrong = [name for name in (value if isinstance(value, list) else [value]) if name not in options]
+        names = value if isinstance(value, list) else [value]
+        wrong = [name for name in names if name not in self._options_beside(group, str(name))]
         if not wrong:
             return override
+        options = self._options_beside(group, str(wrong[0]))
         suggestion = nearest(str(wrong[0]), options)
         self.faults.append(f"{_text(override)}: no such {group}{did_you_mean(suggestion, options)}")
         if suggestion is None:
@@ -186,7 +194,24 @@ class _Reviewer:
         title = f"keys of {parent}" if parent else "top-level keys"
         choice = OmegaConf.select(config, "hydra.runtime.choices").get(parent)
         title += f" ({choice})" if choice else ""
-        self.faults.append(f"{_text(override)}: no such key{did_you_mean(suggestion, names, title)}")
+        refusal = self._refusal(config, key)
+        if refusal:
+            self.faults.append(f"{_text(override)}: {refusal}{did_you_mean(None, names, title)}")
+        else:
+            self.faults.append(f"{_text(override)}: no such key{did_you_mean(suggestion, names, title)}")
+
+    def _refusal(self, config: DictConfig, key: str) -> str | None:
+        """Why the file chosen for a group lacks `key`, where other files of that group hold it."""
+        choices: Any = OmegaConf.to_container(OmegaConf.select(config, "hydra.runtime.choices"))
+        places = {place.rpartition("@")[2]: (place.partition("@")[0], choice) for place, choice in choices.items()}
+        packages = [package for package in places if key.startswith(f"{package}.")]
+        if not packages:
+            return None
+        package = max(packages, key=len)
+        group, choice = places[package]
+        knob = key.removeprefix(f"{package}.")
+        takers = holders(self.source, group, knob)
+        return refuse(choice, group, knob, takers) if takers else None
 
 
 def _sweep_values(override: Override) -> list[str]:

@@ -135,6 +135,20 @@ def test_targets_inside_targets_are_checked(cfg: dict[str, Any]) -> None:
     ]
 
 
+def test_a_knob_of_another_choice_is_refused_wherever_it_stands(cfg: dict[str, Any]) -> None:
+    """A key that was added past the overrides' own check, at a group's place and inside a mix."""
+    ipo = {"_target_": "dpo_lab.loss.ipo.ipo", "label_smoothing": 0.1}
+    [fault] = faults_with(cfg, "loss", ipo)
+    assert fault.startswith("loss.label_smoothing: ipo does not take label_smoothing; choices of loss that do: ")
+    assert ", cpo, " in fault and ", sigmoid, " in fault
+    assert fault.endswith("; keys of loss: beta, normalization")
+    terms = {"only": {"weight": 1.0, "loss": ipo}}
+    [fault] = faults_with(cfg, "loss", {"_target_": "dpo_lab.loss.mix.mix", "terms": terms})
+    assert fault.startswith("loss.terms.only.loss.label_smoothing: ipo does not take label_smoothing; ")
+    [fault] = faults_with(cfg, "loss", {"_target_": "dpo_lab.loss.ipo.ipo", "bata": 0.1})
+    assert fault == "loss.bata: no such key; did you mean loss.beta? keys of loss: beta, normalization"
+
+
 def test_an_error_survives_a_pickle() -> None:
     """Sweeps on other launchers carry errors between processes."""
     import pickle

@@ -8,6 +8,7 @@ import pytest
 from dpo_lab.config import find_faults
 from dpo_lab.config.overrides import Review, review
 from dpo_lab.config.source import Source
+from dpo_lab.paths import CONF_DIR
 
 
 def look(conf_dir: Path, *overrides: str, multirun: bool = False) -> Review:
@@ -77,7 +78,10 @@ def test_good_overrides_pass(conf_dir: Path, overrides: list[str]) -> None:
 
 def test_keys_follow_the_group_choices_of_other_overrides(conf_dir: Path) -> None:
     [fault] = look(conf_dir, "loss.label_smoothing=0.1", "loss=ipo").faults
-    assert fault == "loss.label_smoothing=0.1: no such key; keys of loss (ipo): beta, normalization"
+    assert fault == (
+        "loss.label_smoothing=0.1: ipo does not take label_smoothing; choices of loss that do: sigmoid; "
+        "keys of loss (ipo): beta, normalization"
+    )
 
 
 def test_a_misspelt_option_is_judged_on_as_its_nearest(conf_dir: Path) -> None:
@@ -140,3 +144,71 @@ def test_a_folder_of_ones_own_adds_options(conf_dir: Path, tmp_path: Path) -> No
 def test_a_missing_primary_config_is_one_fault(conf_dir: Path) -> None:
     [fault] = review([], Source(str(conf_dir), "nope"), multirun=False).faults
     assert fault.startswith("Cannot find primary config 'nope'")
+
+
+def test_a_knob_of_another_choice_is_refused_with_the_choices_that_take_it() -> None:
+    """Read from the files of the same group, whichever group it is; also behind a package, as in a mix."""
+    shipped = Source(str(CONF_DIR), "train")
+
+    def fault(*overrides: str) -> str:
+        [found] = review(list(overrides), shipped, multirun=False).faults
+        return found
+
+    label_smoothing = fault("loss=ipo", "loss.label_smoothing=0.1")
+    assert label_smoothing.startswith("loss.label_smoothing=0.1: ipo does not take label_smoothing; choices of loss")
+    takers = label_smoothing.split("that do: ")[1].split(";")[0].split(", ")
+    assert {"sigmoid", "cpo", "robust"} <= set(takers)
+    assert not {"ipo", "hinge", "mix"} & set(takers)
+    assert takers == sorted(takers)
+    assert label_smoothing.endswith("; keys of loss (ipo): beta, normalization")
+    assert fault("reference=uniform", "reference.path=x").startswith(
+        "reference.path=x: uniform does not take path; choices of reference that do: frozen"
+    )
+    assert fault("data.path=x").startswith("data.path=x: reviews does not take path; choices of data that do: files;")
+    assert fault("loss=mix", "loss.terms.penalty.loss.gamma=3").startswith(
+        "loss.terms.penalty.loss.gamma=3: sft does not take gamma; choices of loss that do: alphapo, "
+    )
+    assert fault("loss.terms.penalty.weight=1").startswith(
+        "loss.terms.penalty.weight=1: sigmoid does not take terms.penalty.weight; choices of loss that do: mix;"
+    )
+    assert fault("loss=ipo", "~loss.gamma").startswith("~loss.gamma: ipo does not take gamma; choices of loss that do")
+
+
+def test_a_folder_inside_a_group_has_options_of_its_own(conf_dir: Path) -> None:
+    (conf_dir / "loss" / "other").mkdir()
+    (conf_dir / "loss" / "other" / "square.yaml").write_text("defaults: [/loss/ipo@_here_]\nbeta: 3")
+    reviewed = look(conf_dir, "loss=other/square", "loss.normalization=mean")
+    assert reviewed.faults == []
+    assert (reviewed.configs[0].loss.beta, reviewed.configs[0].loss.normalization) == (3, "mean")
+    assert look(conf_dir, "loss=other/sqare").faults == [
+        "loss=other/sqare: no such loss; did you mean other/square? known: other/square"
+    ]
+    assert look(conf_dir, "loss=others/ipo").faults[0].endswith("known: ipo, sigmoid")
+    [fault] = look(conf_dir, "loss=other/square", "loss.label_smoothing=0.1").faults
+    assert fault.startswith("loss.label_smoothing=0.1: other/square does not take label_smoothing; choices of loss")
+    assert len(look(conf_dir, "loss=other/square,ipo", multirun=True).configs) == 2
+
+
+def test_a_slip_of_the_pen_keeps_its_suggestion() -> None:
+    [fault] = review(["loss.bata=1"], Source(str(CONF_DIR), "train"), multirun=False).faults
+    assert fault == ("loss.bata=1: no such key; did you mean loss.beta? keys of loss (sigmoid): beta, label_smoothing")
+
+
+def test_a_file_that_stands_elsewhere_takes_nothing_of_the_group(conf_dir: Path) -> None:
+    """``experiment/short`` holds ``trainer.max_steps`` as a key of the whole config, not as one of `experiment`."""
+    (conf_dir / "experiment" / "own.yaml").write_text("note: x")
+    faults = look(conf_dir, "experiment=own", "experiment.trainer.max_steps=1").faults
+    assert [fault.split(";")[0] for fault in faults] == ["experiment.trainer.max_steps=1: no such key"]
+    (conf_dir / "experiment" / "other.yaml").write_text("word: ???\nnothing: null")
+    [fault] = look(conf_dir, "experiment=own", "experiment.word=1").faults
+    assert fault.startswith("experiment.word=1: own does not take word; choices of experiment that do: other")
+
+
+def test_choices_of_ones_own_folder_are_named_too(conf_dir: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "mine" / "loss"
+    extra.mkdir(parents=True)
+    (extra / "own.yaml").write_text("_target_: tests.config.stub_targets.sigmoid\nlabel_smoothing: 0.0")
+    [fault] = look(
+        conf_dir, f"hydra.searchpath=['file://{tmp_path / 'mine'}']", "loss=ipo", "loss.label_smoothing=0.1"
+    ).faults
+    assert "choices of loss that do: own, sigmoid;" in fault
