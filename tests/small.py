@@ -93,9 +93,10 @@ def train_module(
     clip_norm: float | None = None,
     callbacks: list[pl.Callback] | None = None,
     make_optimizer: OptimizerFactory | None = None,
+    checkpoint: Path | None = None,
     **settings: Any,
 ) -> PreferenceModule:
-    """Train for `num_steps` and return the module."""
+    """Train until step `num_steps`, from `checkpoint` on where one is given, and return the module."""
     make_optimizer = make_optimizer or partial(adamw, num_steps=num_steps, lr=lr)
     module = PreferenceModule(policy, reference, objective, make_optimizer, clip_norm=clip_norm)
     with computing(1):
@@ -105,7 +106,7 @@ def train_module(
             callbacks=callbacks or [],
             validate_every=None,
         )
-        trainer.fit(module, loader)
+        trainer.fit(module, loader, ckpt_path=checkpoint)
     return module
 
 

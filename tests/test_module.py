@@ -1,17 +1,22 @@
 """One optimizer step: the gradient of a window does not depend on how the window is computed."""
 
 import copy
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
+from dpo_lab.loss.aot import aot
+from dpo_lab.loss.bco import bco
 from dpo_lab.loss.hinge import hinge
 from dpo_lab.loss.ipo import ipo
 from dpo_lab.loss.sft import sft
 from dpo_lab.loss.sigmoid import sigmoid
 from dpo_lab.model.causal_lm import CausalLM
-from dpo_lab.module import NonFiniteError
+from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.needs import Objective, Term
+from dpo_lab.optimizer.adamw import adamw
 from dpo_lab.reference.frozen import frozen
 from tests.small import small_loader, small_policy, train_module
 
@@ -131,6 +136,66 @@ def test_scores_of_training_and_validation_are_one_function():
     assert module.last_tally.means()["loss/sigmoid"] == pytest.approx(
         trained.last_tally.means()["loss/sigmoid"], rel=1e-6
     )
+
+
+def test_state_of_a_loss_is_saved_and_restored(tmp_path: Path):
+    """Four steps in one go, and two steps, a checkpoint and two more: the same running means and the same weights."""
+    reference = frozen(small_policy(seed=2))
+    objective = Objective((Term("bco", bco),))
+
+    def train(num_steps: int, checkpoint: Path | None = None) -> PreferenceModule:
+        policy = small_policy(seed=1)
+        loader = small_loader(policy, 16, global_batch_size=4, micro_batch_size=2)
+        factory = partial(adamw, num_steps=4, lr=1e-2)
+        return train_module(
+            policy, reference, objective, loader, num_steps=num_steps, make_optimizer=factory, checkpoint=checkpoint
+        )
+
+    whole = train(4)
+    half = train(2)
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = train(4, tmp_path / "half.ckpt")
+    assert half.loss_states["bco"]["chosen_count"] == 8
+    assert whole.loss_states["bco"]["chosen_count"] == 16
+    for name, value in whole.loss_states["bco"].items():
+        assert torch.equal(resumed.loss_states["bco"][name], value)
+    for name, value in whole.policy.state_dict().items():
+        assert torch.equal(resumed.policy.state_dict()[name], value)
+
+
+def test_validation_leaves_the_state_of_a_loss_alone():
+    policy = small_policy(seed=1)
+    module = train_module(policy, frozen(policy), Objective((Term("bco", bco),)), small_loader(policy))
+    before = module.loss_states
+    with torch.no_grad():
+        module.validation_step(next(iter(small_loader(policy))), 0)
+    assert module.loss_states is before
+
+
+def test_a_loss_that_sees_the_whole_batch_is_validated_on_the_whole_window():
+    """Two micro-batches are scored as one: the sort of `aot` runs over all eight pairs."""
+    policy, reference = small_policy(seed=1), frozen(small_policy(seed=2))
+    objective = Objective((Term("aot", aot),))
+    losses = []
+    for size in (None, 3):
+        module = train_module(policy, reference, objective, small_loader(policy), lr=1e-30)
+        with torch.no_grad():
+            rows = module.validation_step(next(iter(small_loader(policy, micro_batch_size=size))), 0)
+        losses.append(module.last_tally.means()["loss/aot"])
+        assert sum(len(part["key"]) for part in rows) == 16
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_shares_of_the_terms_are_recorded_and_do_not_depend_on_micro_batches():
+    found = []
+    for size in (None, 3):
+        policy = small_policy(seed=1)
+        loader = small_loader(policy, micro_batch_size=size)
+        module = train_module(policy, frozen(small_policy(seed=2)), OBJECTIVES["mix"], loader)
+        found.append({name: value for name, value in module.last_tally.means().items() if "share" in name})
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert sum(found[0].values()) == pytest.approx(1)
+    assert min(found[0].values()) > 0.01
 
 
 def test_non_finite_gradient_stops_before_the_update():
