@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo format check pytest test test-floors wheel clean
+.PHONY: help setup demo format gallery check pytest test test-floors wheel clean
 
 IS_OURS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python; do \
@@ -61,6 +61,9 @@ demo: $(STAMP) ## the main job on the embedded data: a picture and a table in a 
 format: $(STAMP) ## ruff, in place
 	$(BIN)/ruff check --fix --quiet --exit-zero
 	$(BIN)/ruff format
+
+gallery: $(STAMP) ## docs/losses.md and its pictures, from the losses themselves
+	$(BIN)/python scripts/make_gallery.py
 
 check: $(STAMP) ## ruff, pyright and the floors
 	@rm -f $(COSTS)

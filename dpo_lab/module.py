@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple, cast, final
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
@@ -220,7 +221,7 @@ def _own_denominators(part: Scored) -> dict[str, Tensor]:
 
 
 def _to_device(value: Any, device: torch.device) -> Any:
-    return pl.utilities.move_data_to_device(value, device)
+    return move_data_to_device(value, device)
 
 
 def _to_cpu(value: Any) -> Any:

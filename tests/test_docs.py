@@ -36,13 +36,19 @@ def shrink(command: str) -> list[str]:
 
 @pytest.fixture
 def files() -> None:
-    """What the README's placeholders stand for: pairs.jsonl, one row of which is no good, MODEL and OTHER."""
+    """What the README's placeholders stand for: pairs.jsonl, judged.jsonl, MODEL and OTHER."""
     rows = [
         {"prompt": f"{a} + {b} =", "chosen": f" {a + b}", "rejected": f" {a + b + 1}"}
         for a in range(6)
         for b in range(5)
     ]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = [
+        {"prompt": row["prompt"], "response": row[side], "label": side == "chosen"}
+        for row in rows
+        for side in ("chosen", "rejected")
+    ]
+    Path("judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in judged))
     small_policy(seed=1).export(Path("MODEL"))
     small_policy(seed=2).export(Path("OTHER"))
 
@@ -51,7 +57,7 @@ def test_readme_lists_commands():
     assert len(COMMANDS) >= 12
 
 
-TRAINS = [command for command in COMMANDS if "--" not in command]
+TRAINS = [command for command in COMMANDS if command.startswith("dpo-lab train") and "--" not in command]
 
 
 @pytest.mark.usefixtures("files")
@@ -65,12 +71,13 @@ def test_command_of_the_readme_trains(command: str):
     assert list(Path("runs").glob("*/*/metrics.jsonl"))
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if "--" in command])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in TRAINS])
 def test_command_of_the_readme_answers(command: str):
     _, *arguments = shlex.split(command)
     process = [sys.executable, "-m", "dpo_lab.commands.cli", *arguments]
-    answer = subprocess.run(process, capture_output=True, text=True, check=True, cwd=ROOT)
+    answer = subprocess.run(process, capture_output=True, text=True, check=True)
     assert "loss" in answer.stdout
+    assert {path.name for path in Path().iterdir()} == set(re.findall(r"--png (\S+)", command))
 
 
 def test_error_shown_in_the_readme_is_the_error(capsys: pytest.CaptureFixture[str]):

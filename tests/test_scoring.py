@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from dpo_lab.needs import Objective, Term
 from dpo_lab.reference.frozen import frozen
 from dpo_lab.scoring import Measured, Scorer, join_batches, join_measured
-from dpo_lab.types import LogProbs, PolicyStats, PreferenceBatch
+from dpo_lab.types import LogProbs, LossOutput, PolicyStats, PreferenceBatch
 from tests.small import small_loader, small_policy
 
 
@@ -64,9 +64,9 @@ def test_leaves_are_cut_off_and_take_a_gradient():
 def test_distributions_are_asked_for_only_where_a_loss_reduces_them():
     """And their log-probs are those of the plain pass; of one model with itself the divergence is 0."""
 
-    def plain(policy, reference, pairs): ...
+    def plain(policy, reference, pairs) -> LossOutput: ...
 
-    def reducing(policy, reference, pairs, policy_stats, sequential_kl): ...
+    def reducing(policy, reference, pairs, policy_stats, sequential_kl) -> LossOutput: ...
 
     policy = small_policy(seed=1)
     (batch,) = next(iter(small_loader(policy)))
