@@ -140,7 +140,8 @@ def _pairs(experiment: Experiment, num_pairs: int) -> list[tuple[Sequence[int], 
     if len(loader.items) < num_pairs:
         raise SystemExit(f"the data has {len(loader.items)} pairs that fit, and {num_pairs} are needed")
     items = [(loader.dataset.encoded[item.example], item) for item in loader.items[:num_pairs]]
-    return [(text.prompt, *(text.responses[index] for index in item.responses)) for text, item in items]
+    sides = [(text, *item.responses) for text, item in items]
+    return [(text.prompt, text.responses[chosen], text.responses[rejected]) for text, chosen, rejected in sides]
 
 
 def _weights(experiment: Experiment) -> dict[str, Tensor]:
