@@ -105,8 +105,7 @@ class PreferenceModule(pl.LightningModule):
             self._backward_apart(window, step)
         sum_gradients(self.policy.parameters())
         self.last_tally = self.last_tally.over_ranks()
-        limit = float("inf") if self._clip_norm is None else self._clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
+        norm = self._clip_gradient()
         self.last_tally.add("grad_norm", norm[None])
         self.last_tally.add(
             "lr", torch.tensor([optimizer.param_groups[0]["lr"]], dtype=torch.float64, device=norm.device)
@@ -189,6 +188,16 @@ class PreferenceModule(pl.LightningModule):
             gradients.append([row[:, :width] if row.ndim == 2 else row for row in rows])
             first += num_rows
         return noise, gradients
+
+    def _clip_gradient(self) -> Tensor:
+        """The norm of the gradient before it was clipped."""
+        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not bool(norm.isfinite()):  # squares of 1e20 are no float32, though the gradient is one
+            norm = torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])
+        if self._clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.policy.parameters(), self._clip_norm, norm)
+        return norm
 
     def _count_and_add(self, part: Scored, denominators: dict[str, Tensor], *, is_counted: bool = True) -> Tensor:
         """The weighted sum of the terms; what they say goes into `last_tally`, and their states are kept."""

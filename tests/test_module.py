@@ -18,6 +18,7 @@ from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.needs import Objective, Term
 from dpo_lab.optimizer.adamw import adamw
 from dpo_lab.reference.frozen import frozen
+from dpo_lab.types import LossOutput
 from tests.small import small_loader, small_policy, train_module
 
 OBJECTIVES = {
@@ -110,6 +111,27 @@ def test_clipping_bounds_the_gradient_and_reports_the_norm_before():
     norm = free.last_tally.means()["grad_norm"]
     assert norm > 0.5
     assert clipped.last_tally.means()["grad_norm"] == pytest.approx(norm)
+
+
+def test_a_large_gradient_is_clipped_and_not_taken_for_infinite():
+    """Of 1e25: a float32 whose square is none. Its direction is that of the gradient of the loss itself."""
+    (policy, twin), size = (small_policy(seed=1), small_policy(seed=1)), 1e25
+
+    def large(policy, pairs) -> LossOutput:
+        loss = size * (policy.sum()[pairs[:, 1]] - policy.sum()[pairs[:, 0]])
+        return LossOutput(loss, torch.ones_like(loss))
+
+    def plain(policy, pairs) -> LossOutput:
+        return LossOutput(large(policy, pairs).loss / size, torch.ones(len(pairs)))
+
+    found = []
+    for model, loss in ((policy, large), (twin, plain)):
+        objective = Objective((Term("only", loss),))
+        module = train_module(model, None, objective, small_loader(model), lr=1e-2, clip_norm=0.5)
+        found.append(module.last_tally.means()["grad_norm"])
+    assert found[0] == pytest.approx(size * found[1], rel=1e-4)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(policy.state_dict()[name], value, atol=1e-6, rtol=1e-4)
 
 
 def test_validation_changes_nothing():

@@ -36,6 +36,8 @@ def bco(
     names no rate. Published code differs: TRL averages the means of its micro-batches, which is the same where these
     are of equal size and the policy does not move between them; TRL from 0.29 and Liger have no d: `shift="none"`.
 
+    The authors' runs are at beta 0.01, by TRL's index of papers.
+
     Args:
         policy: n responses, nats.
         reference: the same rows, nats.

@@ -1,10 +1,13 @@
 """DPO whose beta follows the margins of the optimizer step, and which leaves outlying pairs out."""
 
 import math
+from collections import Counter
 from typing import Annotated
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -105,15 +108,36 @@ def _choose(
     if num_kept >= len(pairs):
         return torch.arange(len(pairs), device=pairs.device)
     distance = (margin - state["threshold"]) / state["spread"].clamp(min=SMALLEST_SPREAD)
-    uniform = _draw(generator, num_rows).to(margin.device)[pairs].sum(1).frac()
+    uniform = _draw(generator, pairs, num_rows).to(margin.device)
     log_weight = -0.5 * distance**2
     # The largest is taken off first: among weights that are all tiny, rounding would swallow the noise.
     key = log_weight - log_weight.max() - (-uniform.log()).log()
     return key.argsort(descending=True, stable=True)[:num_kept]
 
 
-def _draw(generator: Generators, num_rows: int) -> Float[Tensor, " n"]:
-    """A number in [0, 1) of each row."""
+def _draw(generator: Generators, pairs: Pairs, num_rows: int) -> Float[Tensor, " p"]:
+    """A number in (0, 1) of each pair, scrambled from one of each of its rows and from how often it came before.
+
+    A plain sum of the two would tie pairs together that share rows: of (0, 1), (1, 2), (2, 0) any two would give the
+    third.
+    """
     if isinstance(generator, torch.Generator):
-        return torch.rand(num_rows, generator=generator, device=generator.device, dtype=torch.float64)
-    return torch.stack([torch.rand((), generator=each, device=each.device, dtype=torch.float64) for each in generator])
+        rows = torch.randint(2**62, (num_rows,), generator=generator, device=generator.device).cpu().numpy()
+    else:
+        rows = np.array([int(torch.randint(2**62, (), generator=one, device=one.device)) for one in generator])
+    chosen, rejected = rows.astype(np.uint64)[pairs.cpu().numpy()].T
+    before: Counter[tuple[int, ...]] = Counter()
+    repeats = np.zeros(len(pairs), dtype=np.uint64)
+    for index, pair in enumerate(map(tuple, pairs.tolist())):
+        repeats[index] = before[pair]
+        before[pair] += 1
+    mixed = _scramble(_scramble(_scramble(chosen) ^ rejected) ^ repeats)
+    return torch.from_numpy(((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
+
+
+def _scramble(number: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele et al. 2014): every bit of the result depends on every bit of `number`."""
+    number = number + np.uint64(0x9E3779B97F4A7C15)
+    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return number ^ (number >> np.uint64(31))

@@ -18,6 +18,8 @@ def cal_dpo(
     Published code differs: the paper adds the squares as they are (weight 1), the authors' repository takes half of
     them (weight 0.5).
 
+    The authors' script has beta 0.001.
+
     Args:
         policy: n responses, nats.
         reference: the same rows, nats.

@@ -3,6 +3,9 @@
 import math
 from typing import Annotated
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from dpo_lab.log_ratio import log_ratio
@@ -41,9 +44,30 @@ def exo(
     """
     ratio = log_ratio(policy, reference)
     logits = beta * (ratio[pairs[:, 0]] - ratio[pairs[:, 1]])
-    # exp(logsigmoid) and not sigmoid: the gradient of sigmoid(x) is rounded to 0 from x of about 37 on.
-    log_q, log_rest = logsigmoid(logits), logsigmoid(-logits)
-    loss = log_q.exp() * (log_q - math.log1p(-label_smoothing)) + log_rest.exp() * (
-        log_rest - math.log(label_smoothing)
-    )
+    sought = math.log1p(-label_smoothing) - math.log(label_smoothing)
+    exact = logits.detach().double()
+    # exp(logsigmoid) and not sigmoid, which is rounded to 1 from x of about 37 on.
+    slope = (logsigmoid(exact) + logsigmoid(-exact)).exp() * (exact - sought)
+    # Value and slope by themselves: near the margin sought the terms of the sum cancel to a square.
+    value = _divergence(exact, sought, label_smoothing)
+    loss = value.to(logits) + slope.to(logits) * (logits - logits.detach())
     return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=beta * ratio.detach())
+
+
+def _divergence(logits: Float[Tensor, " p"], sought: float, label_smoothing: float) -> Float[Tensor, " p"]:
+    """The KL, as sum_i p_i ((1 + d_i) log(1 + d_i) - d_i) with d_i = q_i / p_i - 1: no term of it is negative."""
+    gap = logits - sought
+    # 1 - exp(-|gap|), and the probability of the side away from which q has moved.
+    moved, source = -torch.expm1(-gap.abs()), logsigmoid(gap.sign() * logits).exp()
+    towards, away = math.exp(-sought), math.exp(sought)
+    chosen = torch.where(gap > 0, source * towards * moved, -source * moved)
+    rejected = torch.where(gap > 0, -source * moved, source * away * moved)
+    chosen_log = logsigmoid(logits) - math.log1p(-label_smoothing)
+    rejected_log = logsigmoid(-logits) - math.log(label_smoothing)
+    return (1 - label_smoothing) * _entropy(chosen, chosen_log) + label_smoothing * _entropy(rejected, rejected_log)
+
+
+def _entropy(excess: Float[Tensor, " p"], log: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+    """(1 + d) log(1 + d) - d, given d and log(1 + d)."""
+    series = excess**2 * (1 / 2 - excess * (1 / 6 - excess * (1 / 12 - excess * (1 / 20 - excess / 30))))
+    return torch.where(excess.abs() < 1e-2, series, log.exp() * log - excess)

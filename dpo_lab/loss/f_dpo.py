@@ -17,6 +17,8 @@ Divergence = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 
 # Far enough from the largest float for a margin, a slope and a sum over a batch to be finite too.
 LARGEST_LOG = {torch.float32: math.log(1e30), torch.float64: math.log(1e300)}
+# Below it (1 - u^-alpha) / alpha is log u to 1e-12 even where log u is 1e4.
+SMALLEST_ALPHA = 1e-16
 
 
 def f_dpo(
@@ -61,34 +63,38 @@ def f_dpo(
             f"got loss.divergence={divergence} and loss.alpha={'null' if alpha is None else alpha}"
         )
     ratio = log_ratio(policy, reference)
-    score, steepness = _score(ratio, divergence, alpha)
-    loss = -logsigmoid(beta * (score[pairs[:, 0]] - score[pairs[:, 1]]))
+    dtype = ratio.dtype
+    # In float64: far from u = 1 two scores are near 1 / alpha, and their difference small beside them.
+    score, steepness = _score(ratio.double(), divergence, alpha, LARGEST_LOG[dtype])
+    loss = -logsigmoid(beta * (score[pairs[:, 0]] - score[pairs[:, 1]])).to(dtype)
     extra = {} if steepness == 0 else {"bounded": bounded_share(-steepness * ratio, pairs)}
-    return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=beta * score.detach(), extra=extra)
+    reward = (beta * score.detach()).to(dtype)
+    return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=reward, extra=extra)
 
 
 def _score(
-    ratio: Float[Tensor, " n"], divergence: Divergence, alpha: float | None
+    ratio: Float[Tensor, " n"], divergence: Divergence, alpha: float | None, largest: float
 ) -> tuple[Float[Tensor, " n"], float]:
     """f'(u) of a log u, and the power of 1 / u that it grows like (0 where it grows like log u)."""
     if divergence == "js":
         return math.log(2) + logsigmoid(ratio), 0.0
     if divergence == "forward_kl":
-        return -bounded_exp(-ratio), 1.0
-    return (ratio, 0.0) if alpha is None else (power_score(ratio, alpha), alpha)
+        return -bounded_exp(-ratio, largest), 1.0
+    return (ratio, 0.0) if alpha is None else (power_score(ratio, alpha, largest), alpha)
 
 
-def power_score(log_value: Float[Tensor, " n"], alpha: float) -> Float[Tensor, " n"]:
-    """(1 - u^-alpha) / alpha of a log u, with u^-alpha as `bounded_exp` has it. alpha is any number but 0."""
+def power_score(log_value: Float[Tensor, " n"], alpha: float, largest: float) -> Float[Tensor, " n"]:
+    """(1 - u^-alpha) / alpha of a log u, with u^-alpha as `bounded_exp` has it; log u itself where alpha is 0."""
+    if abs(alpha) < SMALLEST_ALPHA:
+        return log_value
     exponent = -alpha * log_value
     # Near u = 1 the difference would lose its digits; away from it expm1 would lose those of its slope.
     near = -torch.expm1(exponent.clamp(-1, 1))
-    return torch.where(exponent.abs() < 1, near, 1 - bounded_exp(exponent)) / alpha
+    return torch.where(exponent.abs() < 1, near, 1 - bounded_exp(exponent, largest)) / alpha
 
 
-def bounded_exp(exponent: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """exp(x), and its tangent from where it is 1e30 (float32) or 1e300 (float64): finite, with a slope everywhere."""
-    largest = LARGEST_LOG[exponent.dtype]
+def bounded_exp(exponent: Float[Tensor, " n"], largest: float) -> Float[Tensor, " n"]:
+    """exp(x), and its tangent from x = `largest` on: finite, with a slope everywhere."""
     return exponent.clamp(max=largest).exp() * (1 + relu(exponent - largest))
 
 

@@ -25,9 +25,9 @@ def orpo(
 
     Published code differs: the authors' repository (alpha) and TRL (beta) call the weight otherwise and let the
     likelihood run over prompt and response, unless told not to; LLaMA-Factory takes the mean per response. Here the
-    prompt is never scored. Several compute log(1 - exp(log p)), infinite as p -> 1; here it is exact for
-    every log p down to 1e-30 (float32) or 1e-300 (float64) from 0. At p = 1 itself log p is taken for minus that, with
-    its slope: log odds of at most 69 or 691.
+    prompt is never scored. Several compute log(1 - exp(log p)), infinite as p -> 1; here it is exact for every
+    log p down to 1e-30 (float32) or 1e-300 (float64) from 0. A log p of exactly 0 is a rounded one: it is taken for
+    -3e-8 or -6e-17, which a softmax just rounds away, so that log odds are at most 17 or 37 there.
 
     Args:
         weight: of the odds ratio, the paper's lambda; larger prefers more and imitates less. In [0, inf).
@@ -50,7 +50,11 @@ def _preference(policy: LogProbs, pairs: Pairs) -> LossOutput:
 
 
 def _log_odds(log_prob: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """log p - log(1 - p). A slope is kept at p = 1: the chosen response's is finite, since its loss goes to 0 there."""
+    """log p - log(1 - p). A log p of 0 keeps a value and a slope."""
     nearest = -1e-30 if log_prob.dtype == torch.float32 else -1e-300
-    log_prob = torch.where(log_prob > nearest, log_prob - log_prob.detach() + nearest, log_prob)
+    # Half the distance from 1 to the number below it: what a softmax rounds to 1 may be as far from it. A steeper slope
+    # would not be undone by the softmax's own, and would be a gradient of 1e30 where the true one is at most 1.
+    rounded = -torch.finfo(log_prob.dtype).eps / 4
+    constant = torch.where(log_prob.detach() < 0, nearest, rounded)
+    log_prob = torch.where(log_prob > nearest, log_prob - log_prob.detach() + constant, log_prob)
     return log_prob - (-torch.expm1(log_prob)).log()

@@ -43,5 +43,7 @@ def choice_loss(lead: Float[Tensor, " *picks k"], is_other: Bool[Tensor, " *pick
     log(1 + sum over the others of exp(-lead)), from differences alone, so that a loss of exp(-100) is not rounded to
     0. Where `is_other` is False there is no other one; 0 with gradient 0 where there is none at all.
     """
-    # Of no others at all the logsumexp is minus infinity with a gradient of not a number, which `where` makes 0.
-    return -logsigmoid(-torch.where(is_other, -lead, -torch.inf).logsumexp(-1))
+    # In float64: the gradient of a logsumexp x is exp(lead - x), which takes the rounding of x times 1e4 and more.
+    # Of no others at all it is minus infinity with a gradient of not a number, which `where` makes 0.
+    odds = torch.where(is_other, -lead.double(), -torch.inf).logsumexp(-1)
+    return -logsigmoid(-odds).to(lead.dtype)

@@ -19,6 +19,8 @@ def robust(
     Published code differs in what it does at e >= 0.5, where the formula has no meaning: some only warns, and at 0.5
     divides by zero. It is outside of the range here.
 
+    The authors' runs are at beta 0.01, by TRL's index of papers.
+
     Args:
         policy: n responses, nats.
         reference: the same rows, nats.

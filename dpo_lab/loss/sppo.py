@@ -14,6 +14,8 @@ def sppo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: Positive 
     Published code differs by a factor: TRL and Liger as here; the authors' repository takes half of the sum, and
     probabilities from a preference model.
 
+    The authors' runs are at a far smaller beta: eta is 1000, that is beta 0.001.
+
     Args:
         policy: n responses, nats.
         reference: the same rows, nats.

@@ -35,6 +35,8 @@ def wpo(
     `clamp=True` does; equation 2 and TRL from 0.29 do not; open-instruct does not align and lets the gradient flow
     through the weights.
 
+    The authors' configuration has beta 0.01.
+
     Args:
         policy: n responses, nats.
         reference: the same rows, nats.
@@ -48,7 +50,8 @@ def wpo(
 
     Returns:
         loss in nats, one a pair. It has the weight as a factor; `weight` of the average is 1. reward = beta * log-ratio
-        summed over the response. Curve `weight`: w(chosen) w(rejected), one a pair.
+        summed over the response. Curve `weight`: w(chosen) w(rejected), one a pair; at most 1e30, which no
+        distribution reaches.
 
     Raises:
         ValueError: when policy and reference score rows of another number or length.

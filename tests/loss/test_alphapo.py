@@ -3,6 +3,7 @@ from decimal import Decimal
 from functools import partial
 
 import pytest
+import torch
 from torch.testing import assert_close
 
 from dpo_lab.loss import alphapo
@@ -62,3 +63,12 @@ def test_the_bound():
     assert output.loss.item() == pytest.approx(1e300 * (1 + 1e4 - math.log(1e300)))
     assert gradient(output.loss.sum(), batch.policy)[0].item() == pytest.approx(-1e300)
     assert output.extra["bounded"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-46, 1e-17, -1e-40])
+def test_an_alpha_next_to_0_is_0(alpha: float):
+    for dtype in (torch.float32, torch.float64):
+        batch = make_batch(dtype=dtype)
+        found, plain = (alphapo(batch.policy, batch.pairs, alpha=value) for value in (alpha, 0.0))
+        assert_close(found.loss, plain.loss)
+        assert_close(gradient(reduce(found), batch.policy), gradient(reduce(plain), batch.policy))

@@ -216,3 +216,20 @@ def test_reward_has_the_beta_of_the_config():
     reward = of(batch, {}, beta=0.3).reward
     assert reward is not None
     assert reward.tolist() == pytest.approx([0.3 * ratio for ratio in RATIOS])
+
+
+def test_pairs_that_share_rows_are_drawn_apart():
+    """Of the cycle (0, 1), (1, 2), (2, 0) and a repeated pair, all with one margin, every two are as likely.
+
+    Policy = reference, so all weights are equal; 4 pairs have 6 couples. 3000 draws: chi-square with 5 degrees of
+    freedom is below 20.5 with probability 0.999.
+    """
+    pairs = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 1]])
+    batch = make_batch()
+    counts: Counter[tuple[int, ...]] = Counter()
+    for seed in range(3000):
+        generators = [torch.Generator().manual_seed(4 * seed + row) for row in range(4)]
+        output = beta_dpo(batch.policy, batch.policy, pairs, generators, {}, keep_fraction=0.5)
+        counts[tuple(output.weight.nonzero()[:, 0].tolist())] += 1
+    assert len(counts) == 6
+    assert sum((count - 500) ** 2 / 500 for count in counts.values()) < 20.5

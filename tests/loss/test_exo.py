@@ -1,7 +1,9 @@
+import math
 from decimal import Decimal
 from functools import partial
 
 import pytest
+import torch
 
 from dpo_lab.loss import exo
 from tests.loss.batch import RATIOS, gradient, make_batch, margin_batch
@@ -43,3 +45,21 @@ def test_reward():
     reward = exo(batch.policy, batch.reference, batch.pairs, beta=0.3).reward
     assert reward is not None
     assert reward.tolist() == pytest.approx([0.3 * ratio for ratio in RATIOS])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("label_smoothing", [0.49, 0.4999999, 0.3])
+def test_near_the_margin_sought_it_is_a_square(dtype: torch.dtype, label_smoothing: float):
+    """Where the terms of the sum cancel. At policy = reference no input is rounded, and the KL of 1/2 from 1 - e is
+    -log(4 e (1 - e)) / 2 = -log1p(-4 (1/2 - e)^2) / 2."""
+    batch = margin_batch([0.0], dtype)
+    loss = exo(batch.policy, batch.reference, batch.pairs, label_smoothing=label_smoothing).loss
+    expected = -math.log1p(-4 * (0.5 - label_smoothing) ** 2) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-6 if dtype == torch.float32 else 1e-9)
+
+
+def test_is_never_negative():
+    """Around the margin sought, ln(0.51 / 0.49) / 0.01 = 4.0005 nats, and far from it."""
+    for dtype in (torch.float32, torch.float64):
+        batch = margin_batch([4.0, 4.0005, 4.001, 4.1, 3.9, 0.0, 700.0, -700.0, 1e4, -1e4], dtype)
+        assert exo(batch.policy, batch.reference, batch.pairs, beta=0.01, label_smoothing=0.49).loss.min() >= 0

@@ -102,3 +102,12 @@ def test_an_alpha_that_would_not_be_used_is_refused(divergence: Divergence, alph
     batch = make_batch()
     with pytest.raises(UserError, match=r"loss\.alpha: loss\.divergence=alpha needs one"):
         f_dpo(batch.policy, batch.reference, batch.pairs, divergence=divergence, alpha=alpha)
+
+
+def test_float32_keeps_small_differences_of_large_scores():
+    """alpha 1/1000, log-ratios 9998 and 9999: scores 1000 (1 - e^-9.998) and 1000 (1 - e^-9.999), which differ by
+    1000 e^-9.999 (e^0.001 - 1) = 0.045468."""
+    batch = one_token_pair((9999.0, 9998.0), torch.float32)
+    output = f_dpo(batch.policy, batch.reference, batch.pairs, beta=10.0, divergence="alpha", alpha=0.001)
+    margin = 10 * 1000 * math.exp(-9.999) * math.expm1(0.001)
+    assert output.loss.item() == pytest.approx(math.log1p(math.exp(-margin)), rel=1e-6)

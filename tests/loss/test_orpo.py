@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from dpo_lab.loss import orpo
+from dpo_lab.types import LogProbs
 from tests.loss.batch import by_decision, gradient, make_batch, total
 from tests.loss.exact import assert_exact, log_sigmoid, one_token_pair
 
@@ -57,16 +58,32 @@ def test_is_exact():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_at_p_of_1(dtype: torch.dtype):
-    """Chosen p = 1, rejected 1/2: no preference loss, and the slope its limit, -odds rejected = -1.
+    """Chosen p = 1, rejected 1/2: hardly a preference loss, and the slope its limit, -odds rejected = -1.
 
-    The other way round the loss is infinite: held at log odds of -log(1e-30) = 69.08, or -log(1e-300) = 690.78.
+    The other way round the loss is infinite: held at log odds of -log(2^-25) = 17.33, or -log(2^-54) = 37.43.
     """
     half = math.log(0.5)
     batch = one_token_pair((0.0, half), dtype)
     loss = orpo(weight=1.0)(batch.ingredients())["preference"].loss.sum()
-    assert loss.item() == pytest.approx(0, abs=1e-29)
+    assert loss.item() == pytest.approx(0, abs=torch.finfo(dtype).eps)
     assert gradient(loss, batch.policy)[0].item() == pytest.approx(-1.0, rel=1e-4)
     turned = one_token_pair((half, 0.0), dtype)
     loss = orpo(weight=1.0)(turned.ingredients())["preference"].loss.sum()
-    assert loss.item() == pytest.approx(69.0776 if dtype == torch.float32 else 690.7755, rel=1e-4)
+    assert loss.item() == pytest.approx(17.3287 if dtype == torch.float32 else 37.4299, rel=1e-4)
     assert gradient(loss, turned.policy).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_softmax_rounded_to_1_gets_the_gradient_of_logits(dtype: torch.dtype):
+    """A rejected response of one token, 20 (or 40) above two others: d log odds / d logits is 1, -1/2, -1/2.
+
+    The other probabilities are 2e-9 (4e-18), which 1 - p does not show. Within the factor that this rounding is.
+    """
+    high = 20.0 if dtype == torch.float32 else 40.0
+    logits = torch.tensor([[0.0, 0.0, 0.0], [high, 0.0, 0.0]], dtype=dtype, requires_grad=True)
+    log_prob = LogProbs(torch.log_softmax(logits, -1)[:, :1], torch.ones(2, 1, dtype=torch.bool))
+    assert log_prob.token[1].item() == 0
+    loss = orpo(weight=1.0)({"policy": log_prob, "pairs": torch.tensor([[0, 1]]), "chosen": torch.tensor([0])})
+    loss["preference"].loss.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[1].abs().max() < 1

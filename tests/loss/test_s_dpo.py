@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from dpo_lab.loss.plackett_luce import plackett_luce
 from dpo_lab.loss.s_dpo import s_dpo
 from dpo_lab.loss.sigmoid import sigmoid
-from dpo_lab.needs import Term
+from dpo_lab.needs import LossFunction, Term
 from tests.loss.batch import RATIOS, gradient, list_batch, log_probs, make_batch, reduce
 from tests.loss.exact import BETAS, DIGITS, POINTS, SMALLEST, STEP, log_sigmoid
 
@@ -135,3 +135,17 @@ def test_is_exact(beta: float, num_missing: int, dtype: torch.dtype, tolerance: 
         least = max(SMALLEST[dtype], relative * max(map(abs, slopes)))
         assert loss.item() == pytest.approx(value, rel=relative, abs=SMALLEST[dtype]), ratios
         assert gradient(loss, policy)[:, 0].tolist() == pytest.approx(slopes, rel=relative, abs=least), ratios
+
+
+@pytest.mark.parametrize("loss", [s_dpo, plackett_luce])
+@pytest.mark.parametrize("beta", BETAS)
+def test_far_behind_several_the_slopes_add_up_to_beta(loss: LossFunction, beta: float):
+    """Odds of e^-100 and less: the best response is pulled with all of beta, and the others are pushed with as much.
+
+    In float32 a rounded logsumexp would make that 1.0008 beta.
+    """
+    batch = log_probs([[-1e4], [-3.25], [-3.5]], torch.float32), log_probs([[-1.0], [-1e4], [-1e4]], torch.float32)
+    value = loss(*batch, torch.tensor([[0, 1, 2]]), beta=beta).loss.sum()
+    (slopes,) = torch.autograd.grad(value, batch[0].token)
+    assert slopes[0].item() == pytest.approx(-beta, rel=1e-6)
+    assert slopes.sum().item() == pytest.approx(0, abs=1e-6 * beta)
