@@ -35,8 +35,7 @@ def alphapo(
         pairs: p lines (chosen row, rejected row).
         beta: scale of the reward; larger steepens the loss. In (0, inf).
         gamma: margin of reward sought; larger pushes further. In [0, inf).
-        alpha: shape. Above 0 the reward is steepest at unlikely responses, below 0 at likely ones. In [-100, 100]; the
-            paper's are within [-0.25, 0.25].
+        alpha: shape. Above 0 the reward is steepest at unlikely responses, below 0 at likely ones. In [-100, 100].
 
     Returns:
         loss in nats, one a pair, each of weight 1. reward = r, at most beta / alpha for alpha above 0.
