@@ -99,7 +99,7 @@ def tally_batch(
         output = outputs[term.name]
         tally.add(term_curve(term.name), output.loss, output.weight)
         for name, values in output.extra.items():
-            tally.add(name, values)
+            tally.add(name if len(objective.terms) == 1 else f"{name}/{term.name}", values)
     reward = first_reward(objective, outputs)
     chosen, rejected = judged_rows(batch)
     ratio = None if reference is None else log_ratio(policy, reference)
@@ -156,10 +156,11 @@ def curves(objective: Objective, tally: Tally, *, prefix: str) -> dict[str, floa
     """Names and values of a record: the objective's loss first, then every curve, each under ``prefix/``.
 
     With a single term its own loss is the loss and is not repeated. With several, ``loss_share/<name>`` is the term's
-    part of the sum of their magnitudes. Where single responses were judged, the margin is that of the means.
+    part of the sum of their magnitudes. The loss of a term that had no item is 0. Where single
+    responses were judged, the margin is that of the means.
     """
     means = tally.means()
-    losses = {term.name: means.pop(term_curve(term.name)) for term in objective.terms}
+    losses = {term.name: means.pop(term_curve(term.name), 0.0) for term in objective.terms}
     row = {f"{prefix}/loss": sum(term.weight * losses[term.name] for term in objective.terms)}
     if len(losses) > 1:
         row |= {f"{prefix}/{term_curve(name)}": value for name, value in losses.items()}

@@ -204,7 +204,7 @@ class PreferenceModule(pl.LightningModule):
         shares = {
             term.name: term.weight
             * (part.outputs[term.name].loss * part.outputs[term.name].weight).sum()
-            / denominators[term.name]
+            / _or_one(denominators[term.name])
             for term in self.objective.terms
         }
         if is_counted:
@@ -223,6 +223,11 @@ class PreferenceModule(pl.LightningModule):
                 totals[name] = totals[name] + added if name in totals else added
         summed = sum_over_ranks(torch.stack([totals[term.name] for term in self.objective.terms]))
         return {term.name: total for term, total in zip(self.objective.terms, summed, strict=True)}
+
+
+def _or_one(total: Tensor) -> Tensor:
+    """1 in place of 0: a term without an item has a loss of 0, and a gradient of 0."""
+    return torch.where(total > 0, total, torch.ones_like(total))
 
 
 def _own_denominators(part: Scored) -> dict[str, Tensor]:

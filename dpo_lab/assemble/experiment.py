@@ -77,8 +77,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     logger.check()
     source: DataSource = build("data")
     view = view_of(objective.needs, objective.best_alone, source.max_length)
-    for line in check_view(view, source.train, source.validation):
-        say(line)
+    source.report.left_out += check_view(view, source.train, source.validation)
     start = build("start")
     policy: Policy = build("model", corpus=corpus(source), seed=seeds["init"] if start is None else start.seed)
     _check_length(source, policy)
@@ -89,6 +88,8 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     for line in report.lines():
         say(line)
     reference: Reference | None = build("reference", policy=policy) if objective.needs_reference else None
+    if reference is None:
+        say("reference: none, since the loss asks for none")
     train, validation = _loaders(tokens, view, policy, source, settings, seeds["order"])
     num_steps = settings.num_steps(len(train))
     warmup_steps = config["optimizer"].get("warmup_steps", 0)

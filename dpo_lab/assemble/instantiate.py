@@ -38,15 +38,19 @@ def build_objective(node: Mapping[str, Any], packages: tuple[str, ...]) -> Objec
     """The objective of a `loss` node: a single loss, or what a function that gives an `Objective` makes of several.
 
     Raises:
-        UserError: when knobs of a loss contradict each other: it is tried on one pair, before anything is loaded.
+        UserError: when knobs of a loss contradict each other, or are too small or large to compute with: it is tried
+            on one pair, before anything is loaded.
     """
     function = bind(node, packages)
     is_composite = inspect.signature(function).return_annotation is Objective
     objective = function() if is_composite else Objective((Term(function.func.__name__, function),))
     try:
-        objective(_one_pair())
+        outputs = objective(_one_pair())
     except ValueError as error:
         raise UserError(f"loss: {error}") from error
+    for name, output in outputs.items():
+        if not bool(output.loss.isfinite().all()):
+            raise UserError(f"loss {name}: its arguments make a loss that is no number; nothing was started")
     return objective
 
 

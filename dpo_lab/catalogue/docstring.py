@@ -9,7 +9,8 @@ from typing import Any
 SECTIONS = ("Args", "Returns", "Raises")
 SECTION = re.compile(rf"^({'|'.join(SECTIONS)}):$", flags=re.MULTILINE)
 ARGUMENT = re.compile(r"^    (\w+): ", flags=re.MULTILINE)
-PAPER = re.compile(r"arXiv (\d{4}\.\d{4,5})(?:,? equations? (\d+(?: \([^)]*\))?(?:(?:, | and )\d+(?: \([^)]*\))?)*))?")
+NUMBER = r"\d+(?:\.\d+)*(?: \([^)]*\))?"
+PAPER = re.compile(rf"arXiv (\d{{4}}\.\d{{4,5}})(?:,? equations? ({NUMBER}(?:(?:, | and ){NUMBER})*))?")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class DataReport:
     dropped 1 row: a response is empty [empty_response], at train.jsonl row 2
 
     `num_train` and `num_validation` count examples as read, before any is dropped in token space.
-    `columns_not_read` are columns of the files that no row's schema uses.
+    `columns_not_read` are columns of the files that no row's schema uses; `left_out` says which rows are sound and
+    give the loss of this run nothing.
     """
 
     num_read: int = 0
@@ -75,6 +76,7 @@ class DataReport:
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
     columns_not_read: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def count(self, reason: str, n: int = 1, source: str = "") -> None:
         """Add `n` to `reason`.
@@ -100,6 +102,7 @@ class DataReport:
             dict(self.counts),
             {reason: list(places) for reason, places in self.places.items()},
             list(dict.fromkeys(self.columns_not_read + other.columns_not_read)),
+            list(dict.fromkeys(self.left_out + other.left_out)),
         )
         for reason, num in other.counts.items():
             merged.count(reason, num)
@@ -111,20 +114,23 @@ class DataReport:
         return sum(num for reason, num in self.counts.items() if REASONS[reason].effect == effect)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain containers, for JSON: sizes, ``{reason: num}`` by effect, ``"places"``, ``"columns_not_read"``."""
+        """Plain containers, for JSON: sizes, ``{reason: num}`` by effect, and the other fields by their names."""
         by_effect = {
             effect: {reason: self.counts[reason] for reason in REASONS if self._has(reason, effect)}
             for effect in get_args(Effect)
         }
         sizes = {"num_read": self.num_read, "num_train": self.num_train, "num_validation": self.num_validation}
         places = {reason: list(places) for reason, places in self.places.items()}
-        return {**sizes, **by_effect, "places": places, "columns_not_read": list(self.columns_not_read)}
+        return {**sizes, **by_effect, "places": places, **self._lists()}
+
+    def _lists(self) -> dict[str, list[str]]:
+        return {"columns_not_read": list(self.columns_not_read), "left_out": list(self.left_out)}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "DataReport":
         """The report that `as_dict` wrote."""
         counts = {reason: num for effect in get_args(Effect) for reason, num in record[effect].items()}
-        plain = ("num_read", "num_train", "num_validation", "places", "columns_not_read")
+        plain = ("num_read", "num_train", "num_validation", "places", "columns_not_read", "left_out")
         return cls(counts=counts, **{name: record[name] for name in plain})
 
     def lines(self) -> list[str]:
@@ -138,6 +144,7 @@ class DataReport:
                 lines.append(f"{effect} {_plural(self.counts[reason], unit)}: {text} [{reason}]{at}{more}")
         if self.columns_not_read:
             lines.append(f"columns not read: {', '.join(self.columns_not_read)}")
+        lines += self.left_out
         return lines
 
     def _has(self, reason: str, effect: str) -> bool:

@@ -23,6 +23,8 @@ COLUMNS = {
 }
 """Every column that is read."""
 
+LABEL_WORDS = {"true": 1, "false": 0, "1": 1, "0": 0}
+
 
 class Row:
     """One row of a file under our names. It remembers in `read` which of the file's columns were asked for."""
@@ -58,40 +60,50 @@ class Row:
 
 
 def read_numbers(value: Any, column: str, num: int) -> tuple[float, ...]:
-    """`num` finite numbers; a single number may stand for a list of one.
+    """`num` finite numbers, or their text, as a CSV has them; a single one may stand for a list of one.
 
     Raises:
         RowError: `bad_scores`.
     """
-    numbers = value if isinstance(value, list) else [value]
-    if len(numbers) != num or not all(_is_number(number) for number in numbers):
+    numbers = [_number(each) for each in (value if isinstance(value, list) else [value])]
+    known = tuple(number for number in numbers if number is not None)
+    if len(numbers) != num or len(known) != num:
         raise RowError("bad_scores", column, f"{str(value)[:40]} is not {num} finite number{'s' * (num > 1)}")
-    return tuple(float(number) for number in numbers)
+    return known
 
 
 def read_probabilities(value: Any, column: str, num: int) -> tuple[float, ...]:
-    """`num` numbers in [0, 1]; a single number may stand for a list of one.
+    """`num` numbers in [0, 1], or their text; a single one may stand for a list of one.
 
     Raises:
         RowError: `bad_probability`.
     """
-    numbers = value if isinstance(value, list) else [value]
-    if len(numbers) != num or not all(_is_number(number) and 0 <= number <= 1 for number in numbers):
+    numbers = [_number(each) for each in (value if isinstance(value, list) else [value])]
+    known = tuple(number for number in numbers if number is not None and 0 <= number <= 1)
+    if len(numbers) != num or len(known) != num:
         raise RowError("bad_probability", column, f"{str(value)[:40]} is not {num} number{'s' * (num > 1)} in [0, 1]")
-    return tuple(float(number) for number in numbers)
+    return known
 
 
 def read_label(value: Any, column: str) -> int:
-    """1 (desirable) or 0, from true, false, 1 or 0.
+    """1 (desirable) or 0, from true, false, 1 or 0, or one of these words as text, as a CSV has them.
 
     Raises:
-        RowError: `bad_label`, also for text: "0" and "false" are easily taken for true.
+        RowError: `bad_label`.
     """
+    if isinstance(value, str):
+        value = LABEL_WORDS.get(value.strip().lower(), value)
     if not isinstance(value, int | float) or value not in (0, 1):
-        hint = "; text is not read as a label, and every cell of a CSV is text" if isinstance(value, str) else ""
-        raise RowError("bad_label", column, f"{str(value)[:40]!r} is none of true, false, 1, 0{hint}")
+        raise RowError("bad_label", column, f"{str(value)[:40]!r} is none of true, false, 1, 0")
     return int(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: Any) -> float | None:
+    """A finite number, or the text of one; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None

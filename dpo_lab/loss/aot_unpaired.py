@@ -27,6 +27,8 @@ def aot_unpaired(
     place is subtracted from place, one item each. Published code (TRL) takes both kinds from pairs, so u = v always,
     and sorts within the micro-batch of one device; here it is the whole optimizer step.
 
+    A step with one kind alone compares nothing: it has no item, and moves nothing.
+
     Where log-ratios tie, the earlier row of the batch takes the lower place.
 
     Args:
@@ -43,21 +45,15 @@ def aot_unpaired(
         row.
 
     Raises:
-        ValueError: when the optimizer step has no desirable or no undesirable response; when policy and reference
-            score rows of another number or length.
+        ValueError: when policy and reference score rows of another number or length.
     """
     ratio = log_ratio(policy, reference)
     kinds = [ratio[labels == label].sort(stable=True).values for label in (1, 0)]
-    if not all(map(len, kinds)):
-        missing = "undesirable" if len(kinds[0]) else "desirable"
-        raise ValueError(
-            "aot_unpaired compares desirable with undesirable responses, and this optimizer step has "
-            f"no {missing} one: raise trainer.global_batch_size, or shuffle the data so that each step has both"
-        )
+    num_couples = len(kinds[0]) * len(kinds[1])
     desirable, undesirable, length = _quantile_grid(len(kinds[0]), len(kinds[1]), labels.device)
     logits = beta * (kinds[0][desirable] - kinds[1][undesirable])
     loss = -(1 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)
-    weight = length.to(loss.dtype) * (len(kinds[0]) + len(kinds[1])) / (2 * len(kinds[0]) * len(kinds[1]))
+    weight = length.to(loss.dtype) * (len(kinds[0]) + len(kinds[1])) / max(2 * num_couples, 1)
     return LossOutput(loss=loss, weight=weight, reward=beta * ratio.detach())
 
 
@@ -71,6 +67,9 @@ def _quantile_grid(
     >>> _quantile_grid(2, 3, torch.device("cpu"))
     (tensor([0, 0, 1, 1]), tensor([0, 1, 1, 2]), tensor([2, 1, 1, 2]))
     """
+    if not num_first or not num_second:
+        none = torch.zeros(0, dtype=torch.long, device=device)
+        return none, none, none
     steps = torch.cat(
         [
             torch.arange(num_first + 1, device=device) * num_second,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
 from dpo_lab.needs import whole_batch
 from dpo_lab.ranges import Fraction, Interval, NonNegative, Positive
@@ -71,8 +72,11 @@ def beta_dpo(
         last bit in whatever order the rows come.
 
     Raises:
+        UserError: for a min_beta above beta.
         ValueError: when policy and reference score rows of another number or length.
     """
+    if min_beta > beta:
+        raise UserError(f"loss.min_beta: {min_beta} is above loss.beta={beta}, which would then never be used")
     ratio = log_ratio(policy, reference)
     margin = ratio[pairs[:, 0]] - ratio[pairs[:, 1]]
     constant = margin.detach().double()

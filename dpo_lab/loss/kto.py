@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
 from dpo_lab.needs import whole_batch
 from dpo_lab.ranges import NonNegative, Positive
@@ -52,8 +53,11 @@ def kto(
         equals reference. reward = beta * log-ratio of every row. Curve "drift": z, nats.
 
     Raises:
+        UserError: when both weights are 0.
         ValueError: when policy and reference score rows of another number or length.
     """
+    if desirable_weight == undesirable_weight == 0:
+        raise UserError("loss.desirable_weight and loss.undesirable_weight are both 0, so there is nothing to train")
     ratio = log_ratio(policy, reference)
     point = _reference_point(ratio.detach()[drift])
     is_desirable, value = labels[labels >= 0] == 1, beta * (ratio[labels >= 0] - point)

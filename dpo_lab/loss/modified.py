@@ -20,7 +20,7 @@ PAIRED = frozenset({"policy", "reference", "pairs"})
 
 
 def modified(
-    *, base: LossFunction, label_smoothing: BelowHalf = 0.0, confidence: bool = False, tail_weight: Probability = 1.0
+    *, base: LossFunction, label_smoothing: BelowHalf = 0.0, confidence: bool = False, alpha: Probability = 1.0
 ) -> Objective:
     """w (1 - e) L(chosen, rejected) + w e L(rejected, chosen), L the loss `base` on log-probs with weighed tails.
 
@@ -33,7 +33,7 @@ def modified(
         base: any loss of pairs that asks for policy, reference and pairs alone.
         label_smoothing: e, in [0, 0.5). On top of the base's own, where it has one.
         confidence: whether pairs are weighted by w, detached.
-        tail_weight: what a token past the length of the shorter response counts, in [0, 1].
+        alpha: what a token past the length of the shorter response counts, in [0, 1].
 
     Returns:
         one term with the base's name; items, units and reward are the base's. With weighed tails the reward of a
@@ -46,24 +46,22 @@ def modified(
     is_composite = inspect.signature(base).return_annotation is Objective
     if is_composite or not _can_be_modified(base):
         raise UserError(
-            f"loss.base: {name} takes no modifier (label_smoothing, confidence, tail_weight): it is no function of two "
+            f"loss.base: {name} takes no modifier (label_smoothing, confidence, alpha): it is no function of two "
             f"responses alone. Losses that take them: {', '.join(_modifiable())}"
         )
     needs = (*read_needs(base), *(["policy_stats"] if confidence else []))
-    loss = partial(_modified, base, label_smoothing, tail_weight)
+    loss = partial(_modified, base, label_smoothing, alpha)
     return Objective((Term(name, _with_needs(loss, needs)),))
 
 
-def _modified(base: LossFunction, label_smoothing: float, tail_weight: float, **given: Any) -> LossOutput:
+def _modified(base: LossFunction, label_smoothing: float, alpha: float, **given: Any) -> LossOutput:
     policy_stats: PolicyStats | None = given.pop("policy_stats", None)
     policy: LogProbs = given["policy"]
     pairs: Pairs = given["pairs"]
     plain = base(**given)
     output = plain
-    if tail_weight < 1:
-        tails = {
-            side: weigh_tails(given[side], pairs, tail_weight) for side in ("policy", "reference") if side in given
-        }
+    if alpha < 1:
+        tails = {side: weigh_tails(given[side], pairs, alpha) for side in ("policy", "reference") if side in given}
         given = {**given, **tails, "pairs": laid_out(len(pairs), pairs.device)}
         output = base(**given)
     loss: Tensor = output.loss
@@ -73,7 +71,7 @@ def _modified(base: LossFunction, label_smoothing: float, tail_weight: float, **
     if policy_stats is not None:
         loss = pair_weight(policy, policy_stats, pairs) * loss
     reward = output.reward
-    if tail_weight < 1 and plain.reward is not None and reward is not None:
+    if alpha < 1 and plain.reward is not None and reward is not None:
         reward = mean_over_pairs(reward, pairs, plain.reward)
     return output._replace(loss=loss, reward=reward)
 

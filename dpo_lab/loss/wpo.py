@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
 from dpo_lab.ranges import Positive
 from dpo_lab.types import LogProbs, LossOutput, Pairs, PolicyStats
@@ -45,8 +46,8 @@ def wpo(
         beta: strength of the pull to the reference, per nat; larger keeps the policy closer to it. In (0, inf).
         alignment: "sampled", or "none": w is then the geometric mean of the token probabilities, smaller wherever
             the policy is undecided.
-        clamp: whether the weight of a pair is cut to 1, as the authors' code does and equation 2 does not. It never is
-            above 1 with alignment "none".
+        clamp: whether the weight of a pair is cut to 1, as the authors' code does and equation 2 does not. Not with
+            alignment "none", which has no weight above 1.
 
     Returns:
         loss in nats, one a pair. It has the weight as a factor; `weight` of the average is 1. reward = beta * log-ratio
@@ -54,8 +55,11 @@ def wpo(
         distribution reaches.
 
     Raises:
+        UserError: for a clamp with alignment "none".
         ValueError: when policy and reference score rows of another number or length.
     """
+    if clamp and alignment == "none":
+        raise UserError("loss.clamp: with loss.alignment=none no weight is above 1, so that nothing would be cut")
     ratio = log_ratio(policy, reference)
     weight = pair_weight(policy, policy_stats, pairs, alignment, clamp)
     loss = -weight * logsigmoid(beta * (ratio[pairs[:, 0]] - ratio[pairs[:, 1]]))

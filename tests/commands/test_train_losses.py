@@ -65,10 +65,67 @@ def test_a_divergence_from_no_distribution_is_refused(capsys: pytest.CaptureFixt
 
 def test_a_loss_that_takes_no_modifier_says_which_do(capsys: pytest.CaptureFixture[str]):
     said = refusal(capsys, "loss=modified", "loss@loss.base=kto", "loss.label_smoothing=0.1")
-    assert "kto takes no modifier (label_smoothing, confidence, tail_weight)" in said
+    assert "kto takes no modifier (label_smoothing, confidence, alpha)" in said
     assert "hinge, ipo" in said
 
 
 def test_lists_and_single_labels_do_not_mix(capsys: pytest.CaptureFixture[str]):
     terms = ["loss@loss.terms.preference.loss=plackett_luce", "loss@loss.terms.penalty.loss=kto"]
     assert "needs lists (ranking)" in refusal(capsys, "loss=mix", *terms)
+
+
+def write_rows(name: str, rows: list[dict[str, object]]) -> None:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def on_files() -> list[str]:
+    small = [override for override in SMALL if not override.startswith(("data.", "start."))]
+    return [*small, "start=none", "data=files", "data.path=rows.jsonl"]
+
+
+def test_what_the_loss_leaves_out_is_said_and_recorded(on_files: list[str], capsys: pytest.CaptureFixture[str]):
+    lists = [{"prompt": f"{n} +", "responses": [" 1", " 2", " 3"], "scores": [3, n % 2, 0]} for n in range(30)]
+    write_rows("rows.jsonl", lists)
+    run = run_train(*on_files, "loss=plackett_luce", "data.validation_fraction=0.3")
+    tied = [line for line in json.loads((run.path / "data_report.json").read_text())["left_out"] if "training" in line]
+    assert len(tied) == 1 and "tied scores and no complete order" in tied[0]
+    assert tied[0] in capsys.readouterr().err
+
+
+def test_steps_with_one_kind_of_label_compare_nothing(on_files: list[str]):
+    """Sorted by label, two at a time: every step of `aot_unpaired` has one kind, in training and validation."""
+    rows = [{"prompt": f"{n} +", "response": f" {n}", "label": n < 4} for n in range(8)]
+    write_rows("rows.jsonl", rows)
+    overrides = ["data.validation_path=rows.jsonl", "data.shuffle=false", "trainer.global_batch_size=2"]
+    run = run_train(*on_files, *overrides, "loss=aot_unpaired", "trainer.zero_gradient_ok=['*']")
+    assert run.status == "finished"
+    assert {row["train/loss"] for row in run.metrics if "train/loss" in row} == {0.0}
+
+
+def test_judgements_from_a_csv(on_files: list[str]):
+    """Where every cell is text."""
+    header = "prompt,chosen,rejected,chosen_score,rejected_score,probability"
+    rows = [f"{n} +, {n}, {n + 1},{n + 1}.5,0,0.75" for n in range(8)]
+    Path("rows.csv").write_text("\n".join([header, *rows]))
+    for loss in ("odpo", "sppo_soft"):
+        assert run_train(*on_files[:-1], "data.path=rows.csv", f"loss={loss}").status == "finished"
+    judged = [f"{n} +, {n},{word}" for n, word in enumerate(["true", "false", "1", "0"] * 3)]
+    Path("judged.csv").write_text("\n".join(["prompt,response,label", *judged]))
+    assert run_train(*on_files[:-1], "data.path=judged.csv", "loss=kto").status == "finished"
+
+
+def test_random_subsets_follow_the_seed_and_the_step():
+    """The same seed repeats a run of `sampo` to the bit; another seed of its noise alone gives other numbers."""
+
+    def losses(*overrides: str) -> list[float]:
+        run = run_train(*SMALL, "loss=sampo", "optimizer.lr=1e-2", "fresh=true", *overrides)
+        return [row["train/loss"] for row in run.metrics if "train/loss" in row]
+
+    first = losses()
+    assert losses() == first
+    assert losses("seeds.dropout=5")[1:] != first[1:]
+
+
+def test_a_loss_that_cannot_be_computed_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert "loss ipo: its arguments make a loss that is no number" in refusal(capsys, "loss=ipo", "loss.beta=1e-320")

@@ -103,10 +103,13 @@ def test_row_order_does_not_matter():
     assert first.weight.tolist() == second.weight.tolist()
 
 
-@pytest.mark.parametrize(("labels", "missing"), [((1, 1, -1), "undesirable"), ((0, -1, 0), "desirable")])
-def test_one_kind_alone_is_refused(labels: tuple[int, ...], missing: str):
-    with pytest.raises(ValueError, match=f"no {missing} one"):
-        aot_unpaired(*rows(1.0, 2.0, 3.0), torch.tensor(labels))
+@pytest.mark.parametrize("labels", [(1, 1, -1), (0, -1, 0)])
+def test_one_kind_alone_compares_nothing(labels: tuple[int, ...]):
+    policy, reference = rows(1.0, 2.0, 3.0)
+    output = aot_unpaired(policy, reference, torch.tensor(labels))
+    assert output.loss.tolist() == output.weight.tolist() == []
+    assert output.reward is not None and len(output.reward) == 3
+    assert gradient(output.loss.sum(), policy).tolist() == [[0.0]] * 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

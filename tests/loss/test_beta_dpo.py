@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from dpo_lab.errors import UserError
 from dpo_lab.loss.beta_dpo import beta_dpo
 from dpo_lab.loss.sigmoid import sigmoid
 from dpo_lab.types import Generators, LossOutput, State
@@ -83,6 +84,12 @@ def test_beta_has_a_floor(floor: float):
     output = of(margin_batch([-100.0]), {}, min_beta=floor)
     assert output.extra["beta"].tolist() == [floor]
     assert output.loss.item() == pytest.approx(math.log1p(math.exp(100 * floor)))
+
+
+def test_a_floor_above_beta_is_refused():
+    """It would take the place of every beta."""
+    with pytest.raises(UserError, match=r"loss\.min_beta: 0\.2 is above loss\.beta=0\.1"):
+        of(make_batch(), {}, min_beta=0.2)
 
 
 def test_is_sigmoid_without_filter_and_alpha():

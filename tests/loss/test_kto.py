@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from dpo_lab.errors import UserError
 from dpo_lab.loss.kto import kto
 from tests.loss.batch import RATIOS, by_decision, gradient, list_batch, log_probs, make_batch, reduce
 from tests.loss.exact import BETAS, assert_exact, one_token_pair, sigmoid_of
@@ -103,3 +104,10 @@ def test_rows_of_another_shape_are_refused():
     batch = make_batch()
     with pytest.raises(ValueError, match="same rows"):
         kto(batch.policy, log_probs([[0.0]] * 4), torch.tensor([1, 0, 0, 1]), NONE)
+
+
+def test_weights_that_leave_nothing_are_refused():
+    batch = list_batch()
+    assert batch.labels is not None and batch.drift is not None
+    with pytest.raises(UserError, match="both 0"):
+        kto(batch.policy, batch.reference, batch.labels, batch.drift, desirable_weight=0.0, undesirable_weight=0.0)

@@ -64,7 +64,7 @@ EQUALITIES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
 MODIFIED_EQUALITIES: tuple[tuple[dict[str, Any], str, dict[str, Any]], ...] = (
     ({"label_smoothing": 0.2}, "sigmoid", {"label_smoothing": 0.2}),
     ({"confidence": True}, "wpo", {}),
-    ({"tail_weight": 0.5}, "ld_dpo", {"alpha": 0.5}),
+    ({"alpha": 0.5}, "ld_dpo", {"alpha": 0.5}),
 )
 # Knobs that a choice cannot do without.
 COMPANIONS: dict[tuple[str, Any], dict[str, Any]] = {("divergence", "alpha"): {"alpha": 0.5}}

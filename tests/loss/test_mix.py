@@ -5,7 +5,7 @@ import pytest
 from torch.testing import assert_close
 
 from dpo_lab.errors import UserError
-from dpo_lab.loss import ipo, mix, sft, sigmoid
+from dpo_lab.loss import ipo, mix, modified, rpo, sft, sigmoid
 from dpo_lab.needs import LossFunction
 from tests.loss.batch import gradient, make_batch, total
 
@@ -56,7 +56,28 @@ def test_a_weight_out_of_range_is_refused_and_not_left_out(weight: float):
         mix(terms=terms(1.0, weight))
 
 
-def test_a_mix_inside_a_mix_is_refused():
-    inner: Any = partial(mix, terms=terms(1.0, 1.0))
-    with pytest.raises(UserError, match=r"loss\.terms\.preference: a mix cannot hold a mix"):
-        mix(terms=terms(1.0, 1.0, inner))
+def test_a_sum_inside_a_sum_gives_its_parts_with_the_product_of_the_weights():
+    """2 (1 preference + 0.5 nll) + 3 sft, as the same three terms side by side."""
+    inner: Any = partial(rpo, weight=0.5)
+    nested = mix(terms={"inner": {"weight": 2.0, "loss": inner}, "nll": {"weight": 3.0, "loss": sft}})
+    assert [(term.name, term.weight) for term in nested.terms] == [
+        ("inner/preference", 2.0),
+        ("inner/nll", 1.0),
+        ("nll", 3.0),
+    ]
+    parts = {term.name.partition("/")[2]: term.loss for term in nested.terms}
+    flat = mix(
+        terms={
+            "a": {"weight": 2.0, "loss": parts["preference"]},
+            "b": {"weight": 1.0, "loss": parts["nll"]},
+            "c": {"weight": 3.0, "loss": sft},
+        }
+    )
+    batch = make_batch()
+    assert total(nested, batch).item() == pytest.approx(total(flat, batch).item())
+
+
+def test_a_sum_of_one_keeps_its_name():
+    inner: Any = partial(modified, base=sigmoid)
+    nested = mix(terms={"preference": {"weight": 2.0, "loss": inner}, "nll": {"weight": 3.0, "loss": sft}})
+    assert [term.name for term in nested.terms] == ["preference", "nll"]

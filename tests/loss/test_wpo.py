@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from dpo_lab.errors import UserError
 from dpo_lab.loss.sigmoid import sigmoid
 from dpo_lab.loss.wpo import wpo
 from dpo_lab.types import LossOutput, PolicyStats
@@ -76,6 +77,11 @@ def test_is_the_weight_times_sigmoid_and_no_gradient_flows_through_the_weight(be
         found, wanted = (gradient(loss.sum(), batch.policy) for loss in (output.loss, expected))
         assert_close(found, wanted, atol=0, rtol=1e-9 if dtype == torch.float64 else 1e-5)
         assert not output.extra["weight"].requires_grad
+
+
+def test_a_clamp_that_would_cut_nothing_is_refused():
+    with pytest.raises(UserError, match=r"loss\.clamp: with loss\.alignment=none"):
+        call(make_batch(), collision(), alignment="none", clamp=True)
 
 
 def test_no_gradient_reaches_the_statistics():
