@@ -1,4 +1,4 @@
-"""Checkpoints of a run: everything that going on exactly where it stopped needs, and no reference weights."""
+"""Checkpoints of a run: everything that going on exactly where it stopped needs, and no weights that do not move."""
 
 from typing import Any, final
 
@@ -13,7 +13,8 @@ from dpo_lab.seeds import global_generators
 class Checkpoints(pl.Callback):
     """Saves every `every` optimizer steps and after the last, and keeps the newest `keep_last`.
 
-    Lightning puts weights, optimizer, schedule and the loader's position into the file; the generators are added here.
+    Lightning puts weights, optimizer, schedule and the loader's position into the file, the module what losses and
+    reference hold; the generators are added here.
     """
 
     def __init__(self, folder: RunFolder, *, every: int | None, keep_last: int, num_steps: int):
@@ -30,5 +31,3 @@ class Checkpoints(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["generators"] = global_generators()
-        reference = pl_module.reference
-        checkpoint["reference"] = None if reference is None else reference.fingerprint()

@@ -16,6 +16,8 @@ from dpo_lab.ranks import gather_over_ranks
 from dpo_lab.types import LogProbs, LossOutput, PreferenceBatch
 
 SMALLEST = 1e-300
+TIE_NATS = 1e-4
+"""Log-ratios of whole responses that are no further apart are the same: two ways of computing one may differ by that."""
 
 
 @final
@@ -92,7 +94,7 @@ def tally_batch(
     """Everything that is counted of one micro-batch, from numbers that training computed anyway.
 
     ``rewards/*`` are as the loss defines them, beta included; ``log_ratios/*`` are nats without beta, comparable
-    across losses and betas; a tie counts one half in ``rewards/accuracies``.
+    across losses and betas; a tie (`TIE_NATS`) counts one half in ``rewards/accuracies``.
     """
     tally = Tally()
     for term in objective.terms:
@@ -113,7 +115,10 @@ def tally_batch(
         if name == "rewards" and len(batch.pairs):
             margins = values[batch.pairs[:, 0]] - values[batch.pairs[:, 1]]
             tally.add("rewards/margins", margins)
-            tally.add("rewards/accuracies", (margins > 0).double() + 0.5 * (margins == 0).double())
+            tied = margins == 0
+            if ratio is not None:
+                tied |= (ratio[batch.pairs[:, 0]] - ratio[batch.pairs[:, 1]]).abs() <= TIE_NATS
+            tally.add("rewards/accuracies", torch.where(tied, 0.5, (margins > 0).double()))
     return tally
 
 

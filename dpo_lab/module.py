@@ -1,6 +1,7 @@
 """One optimizer step. It holds policy and reference and knows neither the loss, the model nor the logger."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 import pytorch_lightning as pl
@@ -13,9 +14,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dpo_lab.errors import UserError
 from dpo_lab.metrics import Tally, predictions, tally_batch, tally_shares
+from dpo_lab.model.fingerprint import tensor_fingerprint
 from dpo_lab.model.policy import Policy
 from dpo_lab.needs import Objective
 from dpo_lab.ranks import gather_over_ranks, num_ranks, rank, sum_gradients, sum_over_ranks
+from dpo_lab.reference.moving import MovingReference
 from dpo_lab.reference.reference import Reference
 from dpo_lab.scoring import Measured, Scorer, join_batches, join_measured
 from dpo_lab.seeds import global_generators, set_global_generators
@@ -89,10 +92,40 @@ class PreferenceModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Weights that are not trained (those below an adapter) are left out, known by their hash."""
+        left_out = self._untrained()
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in left_out}
+        checkpoint["untrained_weights"] = self._untrained_fingerprint
         checkpoint["loss_states"] = self.loss_states
+        reference = self._reference
+        checkpoint["reference"] = None if reference is None else reference.fingerprint()
+        checkpoint["reference_state"] = reference.state() if isinstance(reference, MovingReference) else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """
+        Raises:
+            UserError: the checkpoint was made on other untrained weights, or beside another reference.
+        """
+        if checkpoint["untrained_weights"] != self._untrained_fingerprint:
+            raise UserError("the checkpoint was made on another base model: its untrained weights differ from these")
+        checkpoint["state_dict"] = {**self._untrained(), **checkpoint["state_dict"]}
         self.loss_states = checkpoint["loss_states"]
+        reference, state = self._reference, checkpoint["reference_state"]
+        if isinstance(reference, MovingReference) and state is not None:
+            reference.load_state(state)
+        if checkpoint["reference"] != (None if reference is None else reference.fingerprint()):
+            raise UserError("the checkpoint was made beside another reference: its weights differ from these")
+
+    def _untrained(self) -> dict[str, Tensor]:
+        """Weights that no update touches, by their names in a checkpoint."""
+        named = self.state_dict(keep_vars=True).items()
+        return {name: t for name, t in named if isinstance(t, torch.nn.Parameter) and not t.requires_grad}
+
+    @cached_property
+    def _untrained_fingerprint(self) -> str | None:
+        """Hash of the weights that no update touches, so computed once; None where there are none."""
+        untrained = self._untrained()
+        return tensor_fingerprint(untrained) if untrained else None
 
     def training_step(self, window: Window, index: int) -> None:
         """Update on one window; what was counted before the update stands in `last_tally`."""
@@ -118,6 +151,8 @@ class PreferenceModule(pl.LightningModule):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
+        if isinstance(self._reference, MovingReference):
+            self._reference.follow(self.policy, step + 1)
 
     def validation_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
         """Scores a window without gradient; returns per-response numbers for the record of predictions."""

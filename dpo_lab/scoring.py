@@ -55,12 +55,12 @@ class Scorer:
         """The forward passes of `batch`; with gradient to the policy unless that is switched off outside."""
         inputs = batch.inputs
         if not self._needs & FROM_DISTRIBUTIONS:
-            reference = None if self._reference is None else self._reference.log_prob(inputs)
+            reference = None if self._reference is None else self._reference.log_prob(inputs, batch.key)
             return Measured(self._policy.log_prob(inputs), reference)
         policy, distribution = self._policy.log_prob_and_distribution(inputs)
         stats = PolicyStats(log_collision(distribution, policy.mask)) if "policy_stats" in self._needs else None
         if self._reference is None or "sequential_kl" not in self._needs:
-            reference = None if self._reference is None else self._reference.log_prob(inputs)
+            reference = None if self._reference is None else self._reference.log_prob(inputs, batch.key)
             return Measured(policy, reference, stats)
         reference, other = self._reference.log_prob_and_distribution(inputs)
         return Measured(policy, reference, stats, sequential_kl(other, distribution, policy.mask))

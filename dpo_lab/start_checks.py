@@ -66,8 +66,8 @@ class StartChecks(pl.Callback):
     def _check_log_ratio(self, trainer: pl.Trainer, module: PreferenceModule, window: Window, tolerance: float) -> None:
         assert module.reference is not None
         with torch.no_grad(), trainer.precision_plugin.train_step_context():
-            inputs = window[0].inputs
-            ratio = log_ratio(module.policy.log_prob(inputs), module.reference.log_prob(inputs))
+            inputs, key = window[0].inputs, window[0].key
+            ratio = log_ratio(module.policy.log_prob(inputs), module.reference.log_prob(inputs, key))
         largest = float(ratio.abs().max())
         self.results["sanity/initial_log_ratio"] = largest
         if not largest <= tolerance:
@@ -75,7 +75,7 @@ class StartChecks(pl.Callback):
                 f"before the first update policy and reference hold the same weights, yet a log-ratio of {largest:.3g} "
                 f"nats was found (tolerance {tolerance:g}). Likely causes: dropout that model.dropout does not "
                 "reach; a model whose output depends on the other rows of a batch; different precision of policy and "
-                "reference"
+                "reference; log-probs on disk that are not the reference's (reference.cache=off computes them)"
             )
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:

@@ -19,6 +19,8 @@ class TrainerSettings:
         precision: "32-true", or "bf16-mixed" (float32 weights, bfloat16 arithmetic where it is safe).
         global_batch_size: items an optimizer step, over all micro-batches: pairs for paired losses.
         micro_batch_size: items computed at once, for memory; null is all. It never changes the gradient.
+        micro_batch_tokens: tokens computed at once, each prompt counted once; null is any number. With both, whichever
+            is reached first. It never changes the gradient.
         clip_norm: largest gradient norm; null does not clip.
         validate_every: optimizer steps between validations; null: only before the first update and after the last,
             where one is made in any case.
@@ -35,6 +37,7 @@ class TrainerSettings:
     precision: Precision = "32-true"
     global_batch_size: PositiveInt = 32
     micro_batch_size: PositiveInt | None = None
+    micro_batch_tokens: PositiveInt | None = None
     clip_norm: Positive | None = 1.0
     validate_every: PositiveInt | None = None
     checkpoint_every: PositiveInt | None = None

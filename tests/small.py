@@ -44,7 +44,7 @@ SMALL = (
 PAIRS = View(frozenset({"pairs", "chosen"}))
 
 
-def small_policy(seed: int = 0, dropout: float = 0.0) -> CausalLM:
+def small_policy(seed: int = 0, dropout: float = 0.0, **knobs: Any) -> CausalLM:
     source = reviews(num_pairs=20, num_validation_pairs=1, num_demonstrations=1)
     texts = [text for example in source.train for text in (example.prompt, *example.responses)]
     return tiny(
@@ -55,6 +55,7 @@ def small_policy(seed: int = 0, dropout: float = 0.0) -> CausalLM:
         num_heads=2,
         vocab_size=300,
         dropout=dropout,
+        **knobs,
     )
 
 

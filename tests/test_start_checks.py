@@ -89,7 +89,7 @@ def test_tensor_that_backward_does_not_reach_is_named():
 
 
 def test_tensor_whose_gradient_is_always_zero_is_named():
-    policy, reference = small_policy(), small_policy()
+    policy, reference = small_policy(attention="padded"), small_policy()
     add_tensor(policy, used=True)
     with pytest.raises(StartCheckError, match=r"gradient of exactly zero .* \(extra\)"):
         train(policy, checks(), reference)

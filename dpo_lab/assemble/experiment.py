@@ -79,16 +79,20 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     view = view_of(objective.needs, objective.best_alone, source.max_length)
     source.report.left_out += check_view(view, source.train, source.validation)
     start = build("start")
-    policy: Policy = build("model", corpus=corpus(source), seed=seeds["init"] if start is None else start.seed)
+    init_seed = seeds["init"] if start is None else start.seed
+    policy: Policy = build("model", corpus=corpus(source), seed=init_seed, adapter_seed=seeds["init"])
     _check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
-    start_found = None if start is None else train_start(policy, source, start, cache_dir)
+    with policy.below_adapter():  # an adapter begins where the supervised stage ends
+        start_found = None if start is None else train_start(policy, source, start, cache_dir)
     tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
-    reference: Reference | None = build("reference", policy=policy) if objective.needs_reference else None
-    if reference is None:
+    reference: Reference | None = None
+    if objective.needs_reference:
+        reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
+    else:
         say("reference: none, since the loss asks for none")
     train, validation = _loaders(tokens, view, policy, source, settings, seeds["order"])
     num_steps = settings.num_steps(len(train))
@@ -110,16 +114,21 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         seeds=seeds,
         num_steps=num_steps,
         contents=_contents(source, policy, reference),
-        dropout=float(config["model"].get("dropout", 0.0)),
+        dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout")),
         start_found=start_found,
         tokens_found=tokens.hit,
     )
 
 
 def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
-    """Known from the annotation of what builds the reference, so before any weight is loaded."""
+    """Known from the config and the annotation of what builds the reference, so before any weight is loaded."""
     if "sequential_kl" not in objective.needs:
         return
+    if config["reference"].get("cache") == "require":
+        raise UserError(
+            "reference.cache=require: this loss needs the whole distributions of the reference, which are not kept; "
+            "use reference.cache=off"
+        )
     builder = locate(config["reference"]["_target_"], packages)
     kind = get_type_hints(inspect.unwrap(builder)).get("return", Reference)
     if not kind.is_distribution:
@@ -141,6 +150,7 @@ def _loaders(
         seed=seed,
         global_batch_size=settings.global_batch_size,
         micro_batch_size=settings.micro_batch_size,
+        micro_batch_tokens=settings.micro_batch_tokens,
     )
     held_out = tokens.datasets["validation"]
     validation = make_loader(held_out, shuffle=False, is_continued=False) if held_out.items(view) else None

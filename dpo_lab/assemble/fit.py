@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.assemble.reference_rows import prepare_reference
 from dpo_lab.checkpoints import Checkpoints
 from dpo_lab.module import PreferenceModule
 from dpo_lab.progress import ProgressReport
@@ -35,6 +36,8 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         StartCheckError: a check on the first updates failed.
         NonFiniteError: a gradient is not finite.
         ReferenceMovedError: the reference was changed by training.
+        CacheMismatchError: cached log-probs of the reference are not those that it gives.
+        MissingRowsError: the cache is required and lacks a response.
         KeyboardInterrupt: Ctrl-C, which Lightning turns into an exit of its own.
         SystemExit: with code 143, on SIGTERM.
     """
@@ -63,6 +66,10 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
             callbacks=_callbacks(experiment, folder, checks, recorder),
             validate_every=settings.validate_every if experiment.validation is not None else None,
         )
+        use = prepare_reference(experiment, trainer, say)
+        if use is not None:
+            folder.update(reference_cache=use.as_dict())
+            experiment.logger.summary({"reference_cache": use.as_dict()})
         before = _evaluate(experiment, trainer, module, recorder)
         torch.manual_seed(experiment.seeds["dropout"])
         _train(experiment, trainer, module)
@@ -134,7 +141,10 @@ def _evaluate(
 
 
 def _check_reference(experiment: Experiment) -> None:
-    if experiment.reference is not None and experiment.reference.fingerprint() != experiment.contents["reference"]:
+    reference = experiment.reference
+    if reference is None or reference.moves:
+        return
+    if reference.fingerprint() != experiment.contents["reference"]:
         raise ReferenceMovedError("the reference does not hold the weights that it held before training")
 
 

@@ -72,6 +72,7 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
         say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
     say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
     say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
+    say(f"log-probs: {experiment.policy.scoring}")
     num_validation = 0 if experiment.validation is None else len(experiment.validation.items)
     say(f"items that fit: {len(experiment.train.items)} train, {num_validation} validation")
     say(f"run folder: {folder.path}")

@@ -86,6 +86,29 @@ def losses_can_be_fed(cfg: Plain) -> Iterator[str]:
             yield f"{path}: {error}"
 
 
+def adapter_is_there(cfg: Plain) -> Iterator[str]:
+    """What is switched off, or written alone, must be there, and be said where it could be two things."""
+    model, reference = _group(cfg, "model"), _group(cfg, "reference")
+    path = model.get("path")
+    is_trained = isinstance(path, str) and (Path(path).expanduser() / "adapter_config.json").is_file()
+    if reference.get("_target_") == "dpo_lab.reference.adapter_off.adapter_off":
+        if is_trained and reference.get("start") is None:
+            yield (
+                f"reference.start: training starts from the adapter in {path}; say what the reference is: base (the "
+                "model without it) or adapter (a copy of it as it is now)"
+            )
+        if not is_trained and "lora_rank" in model and model["lora_rank"] is None:
+            yield (
+                "reference=adapter_off: the policy has no adapter to switch off; give it one with model.lora_rank, or "
+                "use reference=frozen"
+            )
+    if model.get("lora_export") == "adapter" and cfg.get("start") is not None:
+        yield (
+            "model.lora_export: the start changes the model below the adapter, so the adapter alone could not be used; "
+            "use merged, or start=none"
+        )
+
+
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
     data_files_exist,
@@ -93,6 +116,7 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     gpu_is_there,
     folders_can_be_written,
     losses_can_be_fed,
+    adapter_is_there,
 )
 
 

@@ -36,6 +36,19 @@ class EncodedDataset:
         """The batch of `items`, see `dpo_lab.data.batch.make_batch`."""
         return make_batch(self.encoded, self.judgements, items, collate, view)
 
+    def num_tokens(self, items: Sequence[Item]) -> int:
+        """Tokens of a batch of `items`: each prompt and each response once, and each borrowed response."""
+        used = {item.example: set[int]() for item in items}
+        total = sum(len(self.encoded[example].prompt) for example in used)
+        for item in items:
+            used[item.example].update(item.responses)
+            if item.borrowed is not None:
+                example, response = item.borrowed
+                total += len(self.encoded[example].responses[response])
+        return total + sum(
+            len(self.encoded[example].responses[index]) for example, indices in used.items() for index in indices
+        )
+
     def borrow(self, window: Sequence[Item]) -> list[Item]:
         """`window` where each item has borrowed the first response of the next item, cyclic, with another prompt.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dpo_lab.data.batch import Collate
+from dpo_lab.data.batch import Collate, Item
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.order import epoch_order
@@ -29,6 +29,7 @@ class WindowLoader:
         shuffle: bool,
         global_batch_size: int,
         micro_batch_size: int | None = None,
+        micro_batch_tokens: int | None = None,
         is_continued: bool = True,
         rank: int = 0,
         num_ranks: int = 1,
@@ -38,6 +39,8 @@ class WindowLoader:
             view: what an item is, and what is read off the data for it.
             global_batch_size: items an optimizer step, over all ranks.
             micro_batch_size: items this rank computes at a time; None: its whole share of the window.
+            micro_batch_tokens: tokens it computes at a time, each prompt counted once; an item with more than that is
+                computed alone. None: any number.
             is_continued: whether a pass goes on where the last one stopped, or starts over.
             rank: which share of each window is yielded, in [0, num_ranks).
 
@@ -49,7 +52,7 @@ class WindowLoader:
         self.dataset, self.view, self.collate = dataset, view, collate
         self.items = dataset.items(view)
         self.seed, self.shuffle = seed, shuffle
-        self.micro_batch_size = micro_batch_size
+        self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
         self.rank, self.num_ranks = rank, num_ranks
         self.bounds = window_bounds(len(self.items), global_batch_size, num_ranks)
         self._epoch, self._position = 0, 0
@@ -94,10 +97,24 @@ class WindowLoader:
         if "drift" in self.view.wanted:
             window = self.dataset.borrow(window)
         first, last = ((stop - start) * share // self.num_ranks for share in (self.rank, self.rank + 1))
-        items = window[first:last]
-        size = self.micro_batch_size or len(items)
-        micro_batches = (items[at : at + size] for at in range(0, len(items), size))
-        return tuple(self.dataset.collate_items(micro_batch, self.collate, self.view) for micro_batch in micro_batches)
+        return tuple(
+            self.dataset.collate_items(micro_batch, self.collate, self.view)
+            for micro_batch in self._micro_batches(window[first:last])
+        )
+
+    def _micro_batches(self, items: list[Item]) -> Iterator[list[Item]]:
+        """`items` in order, as many at a time as fit."""
+        most = self.micro_batch_size or len(items)
+        taken: list[Item] = []
+        for item in items:
+            is_full = len(taken) == most
+            if not is_full and taken and self.micro_batch_tokens is not None:
+                is_full = self.dataset.num_tokens([*taken, item]) > self.micro_batch_tokens
+            if is_full:
+                yield taken
+                taken = []
+            taken.append(item)
+        yield taken
 
 
 def window_bounds(num_items: int, global_batch_size: int, num_ranks: int) -> list[tuple[int, int]]:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dpo_lab.model.dropout import is_training_noise
 
@@ -18,20 +19,28 @@ def weight_fingerprint(model: nn.Module) -> str:
 
     Tensors that share memory (tied embeddings) count under each of their names.
     """
+    return tensor_fingerprint(model.state_dict())
+
+
+def tensor_fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over tensors in the order of their names: name, dtype, shape and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def model_fingerprint(model: Any) -> str:
+def model_fingerprint(model: Any, weights: Mapping[str, Tensor] | None = None) -> str:
     """sha256 over the weights of a transformers model and its config, without dropout rates, versions and paths.
+
+    `weights` stand for the model's own, where it holds others beside them.
 
     The same weights under another rotary base or window give other log-probabilities, so they are another model.
     """
     config = json.dumps(_computation(model.config.to_dict()), sort_keys=True, default=str)
-    return hashlib.sha256(f"{weight_fingerprint(model)}|{config}".encode()).hexdigest()
+    hashed = weight_fingerprint(model) if weights is None else tensor_fingerprint(weights)
+    return hashlib.sha256(f"{hashed}|{config}".encode()).hexdigest()
 
 
 def _computation(node: Any) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
@@ -14,9 +14,17 @@ NUM_NAMES_SHOWN = 5
 
 
 def load_causal_lm(
-    path: str, *, dtype: str, dropout: float, revision: str | None = None, trust_remote_code: bool = False
+    path: str,
+    *,
+    dtype: str,
+    dropout: float,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    tokenizer_folder: str | None = None,
 ) -> tuple[Any, Any, dict[str, float]]:
     """Model with weights in `dtype` and dropout at `dropout`, tokenizer, and the dropout rates it came with.
+
+    The tokenizer is the model's own unless another folder is named.
 
     Raises:
         UserError: no such folder; no network and not downloaded before; files that transformers cannot load, or
@@ -37,7 +45,7 @@ def load_causal_lm(
         model, loaded = loader.from_pretrained(
             path, config=config, dtype=getattr(torch, dtype), output_loading_info=True, **options
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or path, **options)
     except Exception as error:  # safetensors, tokenizers and code of a model raise types of their own
         raise UserError(f"model {path!r} cannot be loaded as a causal language model: {_say(error)}") from error
     _check_complete(f"model {path!r}", loaded)
@@ -68,6 +76,15 @@ def _find(path: str, revision: str | None) -> str:
 def load_weights_into(model: nn.Module, folder: Path) -> None:
     """Copy the weights that `save_pretrained` wrote to `folder` into `model`; names and shapes must fit exactly.
 
+    Raises:
+        UserError: naming the tensors that do not fit.
+    """
+    model.load_state_dict(read_weights(model, folder))
+
+
+def read_weights(model: Any, folder: Path) -> dict[str, Tensor]:
+    """The weights that `save_pretrained` wrote to `folder`, under the names that they have in a model of this kind.
+
     Read by transformers, which writes some weights under other names and shapes than they have in the model.
 
     Raises:
@@ -84,7 +101,7 @@ def load_weights_into(model: nn.Module, folder: Path) -> None:
     except Exception as error:  # safetensors raises types of its own
         raise UserError(f"weights in {folder} do not fit the model: {_say(error)}") from error
     _check_complete(f"weights in {folder} do not fit the model", loaded, allow_unexpected=False)
-    model.load_state_dict(source.state_dict())
+    return source.state_dict()
 
 
 def _check_complete(what: str, loaded: dict[str, Any], *, allow_unexpected: bool = True) -> None:

@@ -1,13 +1,15 @@
 """What every policy gives, whatever kind of model it is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dpo_lab.model.adapter import Adapter
 from dpo_lab.types import Encoded, Example, LogProbs
 
 Inputs = dict[str, Tensor]
@@ -17,7 +19,25 @@ class Policy(ABC, nn.Module):
     """A model with a log-probability of responses.
 
     Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
+
+    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is.
     """
+
+    adapter: Adapter | None = None
+
+    @contextmanager
+    def below_adapter(self) -> Iterator[None]:
+        """The policy as if it had no adapter, for what comes before it is trained: a start, whose weights go below."""
+        adapter = self.adapter
+        if adapter is None:
+            yield
+            return
+        self.adapter = None
+        try:
+            with adapter.taken_out():
+                yield
+        finally:
+            self.adapter = adapter
 
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
@@ -78,8 +98,17 @@ class Policy(ABC, nn.Module):
         """Hash of every weight: name, dtype, shape and bytes."""
 
     @abstractmethod
+    def computation(self) -> dict[str, str]:
+        """What besides weights and tokens the bits of a log-prob depend on, by name: `dtype`, `device`, versions, ..."""
+
+    @abstractmethod
     def encoding_fingerprint(self) -> str:
         """Hash of everything that `encode` depends on: tokenizer, special tokens, chat template."""
+
+    @property
+    @abstractmethod
+    def scoring(self) -> str:
+        """How log-probs are computed, in a few words, and why not in a cheaper way."""
 
     @property
     @abstractmethod

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 
 from dpo_lab.errors import UserError
+from dpo_lab.model.attention_choice import Attention
 from dpo_lab.model.causal_lm import CausalLM, Dtype
 from dpo_lab.model.dropout import set_config_dropout
-from dpo_lab.ranges import Fraction, PositiveInt
+from dpo_lab.model.layers import prepare_layers
+from dpo_lab.model.lora import LoraSettings, LoraTarget, add_adapter
+from dpo_lab.ranges import Fraction, Positive, PositiveInt
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 CHAT_TEMPLATE = (
@@ -22,6 +25,7 @@ CHAT_TEMPLATE = (
 def tiny(
     corpus: Sequence[str],
     seed: int,
+    adapter_seed: int | None = None,
     *,
     hidden_size: PositiveInt = 96,
     num_layers: PositiveInt = 2,
@@ -30,12 +34,20 @@ def tiny(
     max_positions: PositiveInt = 512,
     dtype: Dtype = "float32",
     dropout: Fraction = 0.0,
+    attention: Attention = "auto",
+    lora_rank: PositiveInt | None = None,
+    lora_alpha: Positive | None = None,
+    lora_dropout: Fraction = 0.0,
+    lora_target: LoraTarget | None = None,
+    gradient_checkpointing: bool = False,
+    compile: bool = False,
 ) -> CausalLM:
     """A random Llama of under a million parameters whose tokenizer is trained on the texts of the data.
 
     Args:
         corpus: texts that the tokenizer is trained on; the framework gives the training texts.
         seed: of the initial weights; the framework gives it.
+        adapter_seed: of a fresh adapter, as in `causal_lm`.
         hidden_size: width; a multiple of twice `num_heads`.
         num_layers: blocks.
         num_heads: attention heads.
@@ -43,6 +55,14 @@ def tiny(
         max_positions: longest prompt and response together, tokens.
         dtype: of the weights.
         dropout: attention dropout, in [0, 1).
+        attention: how log-probs are computed, as in `causal_lm`.
+        lora_rank: of a low-rank adapter, as in `causal_lm`; null trains the whole model. It is exported merged: the
+            model below it is nowhere on disk.
+        lora_alpha: as in `causal_lm`.
+        lora_dropout: as in `causal_lm`.
+        lora_target: as in `causal_lm`.
+        gradient_checkpointing: as in `causal_lm`.
+        compile: as in `causal_lm`.
 
     Raises:
         UserError: when sizes do not fit each other.
@@ -51,6 +71,8 @@ def tiny(
 
     if hidden_size % (2 * num_heads):
         raise UserError(f"model.hidden_size: {hidden_size} is not a multiple of 2 * model.num_heads = {2 * num_heads}")
+    settings = LoraSettings(rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, target=lora_target)
+    settings.check(None)
     tokenizer = train_tokenizer(corpus, vocab_size)
     config = LlamaConfig(
         vocab_size=vocab_size,
@@ -68,7 +90,13 @@ def tiny(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the generators of GPUs as well
         model = LlamaForCausalLM(config).to(getattr(torch, dtype))
-    return CausalLM(model, tokenizer, dtype=dtype, dropout=dropout, exported_dropout=rates)
+    drawn_from = seed if adapter_seed is None else adapter_seed
+    adapter = None if lora_rank is None else add_adapter(model, settings, drawn_from, base=None)
+    policy = CausalLM(
+        model, tokenizer, dtype=dtype, dropout=dropout, exported_dropout=rates, attention=attention, adapter=adapter
+    )
+    prepare_layers(model, recompute=gradient_checkpointing, compile=compile)
+    return policy
 
 
 def train_tokenizer(corpus: Sequence[str], vocab_size: int) -> Any:

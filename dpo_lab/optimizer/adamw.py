@@ -4,8 +4,11 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from dpo_lab.errors import UserError
 from dpo_lab.optimizer.schedule import ScheduleName, rate_factor
 from dpo_lab.ranges import Fraction, NonNegative, NonNegativeInt, Positive
+
+FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def adamw(
@@ -19,7 +22,7 @@ def adamw(
     eps: Positive = 1e-8,
     schedule: ScheduleName = "constant",
     warmup_steps: NonNegativeInt = 0,
-    fused: bool = True,
+    fused: bool | None = None,
 ) -> tuple[Optimizer, LambdaLR]:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) over the trainable tensors of `model`.
 
@@ -33,14 +36,27 @@ def adamw(
         eps: added to the root, in (0, inf).
         schedule: after warm-up: "constant", or "linear" or "cosine" down to 0 at `num_steps`.
         warmup_steps: updates until the peak rate; 0 is none.
-        fused: torch's single-kernel update, the same numbers to rounding.
+        fused: torch's single-kernel update, the same numbers to rounding; null is true where torch has one for the
+            device.
+
+    Raises:
+        UserError: `fused` is true and torch has no such kernel for the device.
     """
     trainable = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
     groups = [
         {"params": [tensor for _, tensor in trainable if tensor.ndim >= 2], "weight_decay": weight_decay},
         {"params": [tensor for _, tensor in trainable if tensor.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = AdamW([group for group in groups if group["params"]], lr=lr, betas=(beta1, beta2), eps=eps, fused=fused)
+    has_kernel = all(tensor.device.type in FUSED_DEVICES for _, tensor in trainable)
+    if fused and not has_kernel:
+        raise UserError("optimizer.fused: torch has no fused AdamW for this device; use optimizer.fused=null")
+    optimizer = AdamW(
+        [group for group in groups if group["params"]],
+        lr=lr,
+        betas=(beta1, beta2),
+        eps=eps,
+        fused=has_kernel if fused is None else fused,
+    )
     scheduler = LambdaLR(
         optimizer,
         lambda step: rate_factor(step, name=schedule, warmup_steps=warmup_steps, num_steps=num_steps),

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dpo_lab.model.policy import Inputs
@@ -15,15 +15,21 @@ class Reference(ABC):
     """Log-probabilities that the policy is measured against.
 
     `is_distribution`: whether they are those of a distribution, so that a divergence from it means something.
+    `moves`: whether they change while the policy is trained (`MovingReference`).
 
     Not a torch module: the training module, its optimizer, `.train()` and checkpoints cannot see what it holds.
     """
 
     is_distribution: ClassVar[bool] = True
+    moves: ClassVar[bool] = False
 
     @abstractmethod
-    def log_prob(self, inputs: Inputs) -> LogProbs:
-        """Log-probability of every decision of every row, nats, without gradient."""
+    def log_prob(self, inputs: Inputs, key: Int[Tensor, " n 2"] | None = None) -> LogProbs:
+        """Log-probability of every decision of every row, nats, without gradient.
+
+        `key` is that of the rows (`PreferenceBatch.key`), under which a reference may know their log-probs already.
+        Without it nothing is looked up: for rows that are met once, such as samples.
+        """
 
     @abstractmethod
     def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
@@ -35,7 +41,10 @@ class Reference(ABC):
 
     @abstractmethod
     def to(self, device: torch.device) -> None:
-        """Move what it holds to `device`."""
+        """Have it compute on `device`."""
+
+    def rest(self) -> None:  # noqa: B027 - a reference that holds nothing of its own has nothing to do
+        """Nothing is asked of it for a while: let go of device memory. It computes again after `to`."""
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -3,7 +3,7 @@
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dpo_lab.model.policy import Inputs, Policy
@@ -30,7 +30,7 @@ class UniformReference(Reference):
         self._decision_mask = policy.decision_mask
 
     @torch.no_grad()
-    def log_prob(self, inputs: Inputs) -> LogProbs:
+    def log_prob(self, inputs: Inputs, key: Int[Tensor, " n 2"] | None = None) -> LogProbs:
         mask = self._decision_mask(inputs)
         return LogProbs(torch.zeros(mask.shape, device=mask.device), mask)
 

@@ -18,7 +18,9 @@ COSMETIC_KEYS: tuple[str, ...] = (
     "resume",  # a resumed run is the run that it continues
     "trainer.num_threads",  # how fast, not what
     "trainer.micro_batch_size",  # the gradient of a window does not depend on how it is split
+    "trainer.micro_batch_tokens",
     "reference.cache",  # log-probs read from disk are the log-probs that would be computed
+    "reference.verify_rows",
 )
 
 # A path is no identity: the same file may move, and another may take its place. Where `contents` has the

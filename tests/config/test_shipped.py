@@ -14,13 +14,17 @@ CHOICES = sorted(
     for file in CONF_DIR.rglob("*.yaml")
     if file.parent not in (CONF_DIR, CONF_DIR / "hydra")
 )
+COMPANIONS = {"reference=adapter_off": ["model.lora_rank=4"]}
+"""What a choice cannot do without."""
 
 
 @pytest.mark.parametrize("choice", ["seed=0", *CHOICES])
 def test_a_choice_composes_and_fits(choice: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    reviewed = review([choice], Source(str(CONF_DIR), "train"), multirun=choice.startswith("sweep="))
+    reviewed = review(
+        [choice, *COMPANIONS.get(choice, [])], Source(str(CONF_DIR), "train"), multirun=choice.startswith("sweep=")
+    )
     assert reviewed.faults == []
     faults = [fault for config in reviewed.configs for fault in find_faults(config)]
     to_be_given = [fault for fault in faults if "must be given: " in fault]

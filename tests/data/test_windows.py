@@ -55,6 +55,22 @@ def test_micro_batches_hold_the_same_items_in_the_same_order():
     assert numbers(make_loader(micro_batch_size=3)) == numbers(whole)
 
 
+def test_micro_batches_hold_at_most_so_many_tokens():
+    """Each pair has a prompt of 1 and responses of 1 and 1, so 3 tokens: two fit into 8, one into 5, and one into 2."""
+    sizes = {tokens: [len(b.pairs) for b in next(iter(make_loader(micro_batch_tokens=tokens)))] for tokens in (8, 5, 2)}
+    assert sizes == {8: [2, 2], 5: [1, 1, 1, 1], 2: [1, 1, 1, 1]}
+    assert numbers(make_loader(micro_batch_tokens=8)) == numbers(make_loader())
+    both = make_loader(micro_batch_tokens=100, micro_batch_size=3)
+    assert [[len(b.pairs) for b in window] for window in both] == [[3, 1], [3, 1], [2]]
+
+
+def test_a_prompt_and_a_response_count_once_for_the_pairs_that_share_them():
+    """Three responses of one token behind one prompt of two: 5 tokens for all three pairs."""
+    dataset = EncodedDataset([Encoded((1, 2), ((3,), (4,), (5,)))], [Judgement(((0, 1), (0, 2), (1, 2)))])
+    items = dataset.items(View(frozenset({"pairs"})))
+    assert [dataset.num_tokens(items[:number]) for number in (1, 2, 3)] == [4, 5, 5]
+
+
 def test_unshuffled_passes_are_equal():
     loader = make_loader(shuffle=False)
     assert numbers(loader) == numbers(loader) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

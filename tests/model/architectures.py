@@ -41,6 +41,25 @@ def gemma2() -> Any:
     return Gemma2Config(**COMMON, head_dim=8, sliding_window=4)
 
 
+def qwen2() -> Any:
+    from transformers import Qwen2Config
+
+    return Qwen2Config(**COMMON)
+
+
+def mistral() -> Any:
+    """A window of 4 tokens in every layer."""
+    from transformers import MistralConfig
+
+    return MistralConfig(**COMMON, head_dim=8, sliding_window=4)
+
+
+def gemma() -> Any:
+    from transformers import GemmaConfig
+
+    return GemmaConfig(**COMMON, head_dim=8)
+
+
 def gpt2() -> Any:
     """Absolute positions from 0; four rates of dropout, 0.1 each."""
     from transformers import GPT2Config
@@ -68,6 +87,9 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
     "llama": llama,
     "qwen3": qwen3,
     "gemma2": gemma2,
+    "qwen2": qwen2,
+    "mistral": mistral,
+    "gemma": gemma,
     "gpt2": gpt2,
     "xglm": xglm,
     "mixtral": mixtral,

@@ -79,7 +79,7 @@ def test_every_token_is_drawn_from_what_log_prob_scores(name: str, model_folder:
     square. Sums of the deviations over all tokens are a martingale: divided by the root of the summed variances,
     close to a standard normal. A temperature, a penalty or a shifted position moves it by tens.
     """
-    policy = causal_lm(path=str(model_folder(name)))
+    policy = causal_lm(path=str(model_folder(name)), attention="padded")
     prompts = [SHORT, LONG] * 150
     groups = [
         Encoded(tuple(prompt), (tuple(response),))

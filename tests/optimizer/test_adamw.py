@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from dpo_lab.errors import UserError
 from dpo_lab.model.tiny import tiny
 from dpo_lab.optimizer.adamw import adamw
 
@@ -54,6 +55,33 @@ def test_first_update_by_hand(fused: bool):
     assert model.linear.bias.tolist() == pytest.approx([0.9, 0.9])
     assert model.norm.weight.tolist() == pytest.approx([0.9, 0.9])
     assert model.frozen.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_fused_is_what_torch_has_for_the_device(monkeypatch: pytest.MonkeyPatch):
+    """On the CPU it has one; on a device without, null does without, and true is refused."""
+    assert adamw(Small(), 10)[0].param_groups[0]["fused"]
+    assert not adamw(Small().to("meta"), 10)[0].param_groups[0]["fused"]
+    with pytest.raises(UserError, match=r"optimizer.fused: torch has no fused AdamW for this device"):
+        adamw(Small().to("meta"), 10, fused=True)
+
+
+def test_fused_and_plain_updates_are_the_same_numbers():
+    """Twenty updates on gradients that change: 1e-5 relative of what the weights moved."""
+    ends = []
+    for fused in (True, False):
+        generator = torch.Generator().manual_seed(0)
+        model = Small()
+        for tensor in model.parameters():
+            nn.init.ones_(tensor)
+        optimizer, scheduler = adamw(model, 20, lr=0.01, weight_decay=0.1, schedule="cosine", fused=fused)
+        for _ in range(20):
+            for tensor in model.parameters():
+                tensor.grad = torch.randn(tensor.shape, generator=generator) if tensor.requires_grad else None
+            optimizer.step()
+            scheduler.step()
+        ends.append(torch.cat([tensor.detach().flatten() for tensor in model.parameters()]))
+    assert float((ends[0] - 1).abs().max()) > 1e-2
+    assert float((ends[0] - ends[1]).norm()) <= 1e-5 * float((ends[0] - 1).norm())
 
 
 def test_knobs_reach_the_optimizer():

@@ -1,0 +1,136 @@
+"""Attention over packed groups: one row of tokens, in which each group is a prompt and the responses that follow it.
+
+Registered under `NAME` in transformers' attention interface, so that a model needs neither a patch nor a mask. A
+response attends to its own prompt and to itself; a prompt to itself alone. So the prompt of a group is computed once,
+however many responses it has, and nothing is padded.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+NAME = "dpo_lab_grouped"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens of one response in the packed row, and of the prompt that it answers: where they start, and how many."""
+
+    prompt_at: int
+    prompt_length: int
+    response_at: int
+    response_length: int
+
+    @property
+    def end(self) -> int:
+        return self.response_at + self.response_length
+
+
+def read_spans(spans: Tensor) -> tuple[Span, ...]:
+    """One `Span` a line of ``spans[n, 4]``, in the order of the row."""
+    return tuple(Span(*line) for line in spans.tolist())
+
+
+@contextmanager
+def grouped_attention(config: Any) -> Iterator[None]:
+    """The model with this `config` attends by group; it must be called with ``spans``. Put back afterwards."""
+    _register()
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _attend)
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Float[Tensor, "1 h l d"],
+    key: Float[Tensor, "1 g l d"],
+    value: Float[Tensor, "1 g l e"],
+    attention_mask: Tensor | None,
+    *,
+    spans: Sequence[Span],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    windows: set[int | None] | None = None,
+    **ignored: Any,
+) -> tuple[Float[Tensor, "1 l h e"], None]:
+    """What transformers asks of an attention function. `ignored` are settings of other implementations."""
+    if windows is not None:
+        windows.add(sliding_window)
+    num_heads = query.shape[1]
+    if key.shape[1] != num_heads:
+        key, value = (part.repeat_interleave(num_heads // part.shape[1], dim=1) for part in (key, value))
+    settings = {"scale": scaling, "dropout_p": dropout if module.training else 0.0}
+    attended, end = [], 0
+    for span in spans:
+        prompt = slice(span.prompt_at, span.prompt_at + span.prompt_length)
+        if end <= span.prompt_at:  # the first response of its prompt: one causal attention covers both
+            rows = slice(span.prompt_at, span.end)
+            keys, values = key[:, :, rows], value[:, :, rows]
+        else:
+            rows = slice(span.response_at, span.end)
+            keys = torch.cat([key[:, :, prompt], key[:, :, rows]], dim=2)
+            values = torch.cat([value[:, :, prompt], value[:, :, rows]], dim=2)
+        if span.end > end:
+            attended.append(_causal(query[:, :, rows], keys, values, sliding_window, softcap, settings))
+        end = span.end
+    return torch.cat(attended, dim=2).transpose(1, 2), None
+
+
+def _causal(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sliding_window: int | None,
+    softcap: float | None,
+    settings: dict[str, Any],
+) -> Tensor:
+    """Queries are the last of the keys' positions; each sees itself and what stands before it, as far as the window."""
+    num_queries, num_keys = query.shape[2], key.shape[2]
+    is_cut = sliding_window is not None and num_keys > sliding_window
+    if softcap is not None:
+        mask = _lower_right(num_queries, num_keys, sliding_window, query.device)
+        return _softcapped(query, key, value, mask, softcap, settings)
+    if num_queries == num_keys and not is_cut:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, **settings)
+    mask = _lower_right(num_queries, num_keys, sliding_window, query.device)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings)
+
+
+def _lower_right(
+    num_queries: int, num_keys: int, sliding_window: int | None, device: torch.device
+) -> Bool[Tensor, "queries keys"]:
+    """True where a key is no later than the query, and less than `sliding_window` before it."""
+    distance = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None] - torch.arange(
+        num_keys, device=device
+    )
+    seen = distance >= 0
+    return seen if sliding_window is None else seen & (distance < sliding_window)
+
+
+def _softcapped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, softcap: float, settings: dict[str, Any]
+) -> Tensor:
+    """Scores bounded by tanh before the softmax, as Gemma 2 has them; torch's fused attention cannot."""
+    scale = query.shape[-1] ** -0.5 if settings["scale"] is None else settings["scale"]
+    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * scale / softcap)
+    weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1, dtype=torch.float32).to(query.dtype)
+    return torch.nn.functional.dropout(weights, settings["dropout_p"]) @ value

@@ -1,0 +1,180 @@
+"""Models with a low-rank adapter, fresh or read from a folder that peft wrote."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from dpo_lab.errors import UserError
+from dpo_lab.model.adapter import Adapter
+from dpo_lab.model.loading import load_causal_lm
+
+LoraExport = Literal["merged", "adapter"]
+LoraTarget = str | list[str]
+
+CONFIG_FILE = "adapter_config.json"
+TOKENIZER_FILE = "tokenizer_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """What `model.lora_...` say; the docstring of `causal_lm` has their meaning."""
+
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float = 0.0
+    target: LoraTarget | None = None
+    export: LoraExport = "merged"
+
+    def check(self, path: str | None) -> None:
+        """Refuse knobs that could not act, before anything is loaded.
+
+        Raises:
+            UserError: a knob of an adapter without one, or one that the adapter at `path` decides; peft is missing.
+        """
+        trained = path is not None and is_adapter_folder(path)
+        shape = {"rank": self.rank, "alpha": self.alpha, "target": self.target}
+        given = [f"model.lora_{name}" for name, value in shape.items() if value is not None]
+        if trained and given:
+            raise UserError(f"{', '.join(given)}: the adapter in {path} has its own; leave them out")
+        if not trained and self.rank is None:
+            given += ["model.lora_dropout"] if self.dropout else []
+            given += ["model.lora_export"] if self.export != "merged" else []
+            if given:
+                raise UserError(f"{', '.join(given)}: there is no adapter; give it a size with model.lora_rank")
+        if trained or self.rank is not None:
+            _peft()
+
+
+def is_adapter_folder(path: str) -> bool:
+    """Whether `path` is a folder that peft wrote: an adapter, and the name of the model below it."""
+    return (Path(path).expanduser() / CONFIG_FILE).is_file()
+
+
+def base_of(folder: Path) -> str:
+    """Folder or hub name of the model below the adapter in `folder`.
+
+    Raises:
+        UserError: the adapter does not say it.
+    """
+    file = folder / CONFIG_FILE
+    base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise UserError(f"{file} names no base model (base_model_name_or_path), so the adapter cannot be loaded")
+    return base
+
+
+class Loaded(NamedTuple):
+    """What a path stands for. `dropout_rates` are those that the model came with."""
+
+    model: Any
+    tokenizer: Any
+    dropout_rates: dict[str, float]
+    adapter: Adapter | None
+
+
+def load_with_adapter(path: str, settings: LoraSettings, seed: int, **options: Any) -> Loaded:
+    """The model at `path`, with its adapter where `path` is an adapter's folder or `settings` want a fresh one.
+
+    `options` are those of `load_causal_lm`.
+
+    Raises:
+        UserError: when the model, or its adapter, cannot be had.
+    """
+    if not is_adapter_folder(path):
+        loaded = load_causal_lm(path, **options)
+        is_local = Path(path).expanduser().is_dir()
+        base = str(Path(path).expanduser().resolve()) if is_local else path
+        return Loaded(*loaded, None if settings.rank is None else add_adapter(loaded[0], settings, seed, base=base))
+    folder = Path(path).expanduser()
+    own_tokenizer = str(folder) if (folder / TOKENIZER_FILE).is_file() else None
+    base = base_of(folder)
+    loaded = load_causal_lm(base, tokenizer_folder=own_tokenizer, **options)
+    return Loaded(*loaded, load_adapter(loaded[0], folder, settings, base=base))
+
+
+def add_adapter(model: Any, settings: LoraSettings, seed: int, *, base: str | None) -> Adapter:
+    """Put a fresh adapter into `model`, in place; until its first update it changes no number.
+
+    `seed` is that of its first factors; the second are zero. `base` is the folder or hub name of the model.
+
+    Raises:
+        UserError: peft knows no such target modules in this model.
+    """
+    peft, rank = _peft(), settings.rank
+    assert rank is not None
+    known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    target = settings.target or known.get(model.config.model_type, "all-linear")
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=2 * rank if settings.alpha is None else settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=target,
+    )
+    try:
+        with torch.random.fork_rng(devices=[]), _quietly():
+            torch.default_generator.manual_seed(seed)
+            wrapped = peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"model.lora_target={settings.target}: {error}") from error
+    return Adapter(wrapped, base=base, exported_alone=settings.export == "adapter")
+
+
+def load_adapter(model: Any, folder: Path, settings: LoraSettings, *, base: str) -> Adapter:
+    """Put the trained adapter in `folder` into `model`, in place, to be trained further.
+
+    Raises:
+        UserError: it is no plain LoRA, or does not fit the model.
+    """
+    peft = _peft()
+    try:
+        config = peft.PeftConfig.from_pretrained(str(folder))
+        if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
+            raise UserError(f"adapter {str(folder)!r} is of type {config.peft_type}; only LoRA can be trained further")
+        beside = {
+            "modules_to_save": bool(config.modules_to_save),
+            "bias": config.bias != "none",
+            "use_dora": config.use_dora,
+            "trainable_token_indices": config.trainable_token_indices is not None,
+        }
+        if any(beside.values()):
+            named = ", ".join(name for name, used in beside.items() if used)
+            raise UserError(
+                f"adapter {str(folder)!r} is more than two factors beside each matrix ({named}); merge it into its "
+                "model first (merge_and_unload of peft) and give that folder as model.path"
+            )
+        config.lora_dropout = settings.dropout
+        config.inference_mode = False
+        with torch.random.fork_rng(devices=[]), _quietly():
+            wrapped = peft.PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=True)
+    except UserError:
+        raise
+    except Exception as error:  # safetensors and peft raise types of their own
+        raise UserError(f"adapter {str(folder)!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    return Adapter(wrapped, base=base, is_trained=True, exported_alone=settings.export == "adapter")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """peft corrects the orientation of GPT-2's matrices, and says so; it asks transformers by an old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fan_in_fan_out is set to.*")
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*is deprecated.*")
+        yield
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise UserError(
+            "a LoRA adapter (model.lora_rank, or model.path with adapter_config.json) needs peft, which is not "
+            "installed: pip install 'dpo-lab[peft]'"
+        ) from error
+    return peft

@@ -1,0 +1,51 @@
+"""Rows of a cache that are computed apart from training, in batches of about one size."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from dpo_lab.types import Encoded
+
+BATCH_TOKENS = 4096
+"""Tokens of one forward pass, padding included; a longer row is a batch of its own."""
+
+
+class Row(NamedTuple):
+    """A response to a prompt, token ids, and the 128-bit hash of the two as two integers."""
+
+    prompt: Sequence[int]
+    response: Sequence[int]
+    key: tuple[int, int]
+
+    @property
+    def width(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """`rows` in batches of about `BATCH_TOKENS`: longest first, the responses to one prompt side by side.
+
+    Rows of like length share a batch, which pads little; the largest need of memory comes first.
+    """
+    by_prompt: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        by_prompt.setdefault(tuple(row.prompt), []).append(row)
+    groups = sorted(by_prompt.values(), key=lambda group: -max(row.width for row in group))
+    batch: list[Row] = []
+    width = 0
+    for row in (row for group in groups for row in group):
+        width = max(width, row.width)
+        if batch and width * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch, width = [], row.width
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def as_groups(rows: Sequence[Row]) -> list[Encoded]:
+    """What a policy collates: each prompt once for the rows that stand side by side behind it, order kept."""
+    return [
+        Encoded(prompt, tuple(tuple(row.response) for row in group))
+        for prompt, group in groupby(rows, key=lambda row: tuple(row.prompt))
+    ]

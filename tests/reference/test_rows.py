@@ -1,0 +1,30 @@
+"""Batches of rows: every row once, of like length, the responses to one prompt side by side."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpo_lab.reference.rows import BATCH_TOKENS, Row, as_groups, batches
+from dpo_lab.types import Encoded
+
+
+def test_by_hand():
+    """Prompts of 2 and 1 tokens; 4096 // 2050 = 1 row beside none, then the short ones together."""
+    long = Row((1, 2), (3,) * 2048, (0, 0))
+    first, other, second = Row((5,), (6,), (0, 1)), Row((7,), (6,), (0, 2)), Row((5,), (6, 8), (0, 3))
+    assert list(batches([first, other, long, second])) == [[long], [first, second, other]]
+    assert as_groups([first, second, other]) == [Encoded((5,), ((6,), (6, 8))), Encoded((7,), ((6,),))]
+    assert list(batches([])) == []
+
+
+lengths = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 1500), st.integers(0, 3)), max_size=30)
+
+
+@given(lengths)
+def test_every_row_once_and_no_batch_too_large(rows: list[tuple[int, int, int]]):
+    made = [Row((token,) * size, (9,) * response, (0, number)) for number, (size, response, token) in enumerate(rows)]
+    found = list(batches(made))
+    assert sorted(row.key for batch in found for row in batch) == [row.key for row in made]
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(row.width for row in batch) <= BATCH_TOKENS
+        groups = as_groups(batch)
+        assert [response for group in groups for response in group.responses] == [row.response for row in batch]
