@@ -17,7 +17,7 @@ from dpo_lab.types import LogProbs, LossOutput, PreferenceBatch
 
 SMALLEST = 1e-300
 TIE_NATS = 1e-4
-"""Log-ratios of whole responses that are no further apart are the same: two ways of computing one may differ by that."""
+"""Log-ratios of whole responses that are no further apart are the same: two ways of computing may differ by that."""
 
 
 @final

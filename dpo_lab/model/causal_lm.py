@@ -64,9 +64,9 @@ def causal_lm(
             nothing; mixed precision is ``trainer.precision=bf16-mixed`` over float32 weights. An adapter is float32.
         dropout: every dropout rate of the model, in [0, 1). 0 is none, whatever the checkpoint's config says. Other
             noise of training (layers left out, jitter of a router) is always off.
-        attention: how log-probs are computed. "shared": the prompt of a group once for all its responses; "packed": once
-            for each response, without padding; "padded": row by row, for models that can do neither. "auto" takes the
-            first that this model can, by trying it; the numbers are the same to rounding.
+        attention: how log-probs are computed. "shared": the prompt of a group once for all its responses; "packed":
+            once for each response, without padding; "padded": row by row, for models that can do neither. "auto" takes
+            the first that this model can, by trying it; the numbers are the same to rounding.
         lora_rank: of a fresh adapter; null trains the whole model.
         lora_alpha: scale of the adapter, which is alpha/rank; null is twice the rank, so a scale of 2.
         lora_dropout: in front of the adapter, in [0, 1).

@@ -99,7 +99,7 @@ class Policy(ABC, nn.Module):
 
     @abstractmethod
     def computation(self) -> dict[str, str]:
-        """What besides weights and tokens the bits of a log-prob depend on, by name: `dtype`, `device`, versions, ..."""
+        """What besides weights and tokens the bits of a log-prob depend on, by name: `dtype`, versions, ..."""
 
     @abstractmethod
     def encoding_fingerprint(self) -> str:
