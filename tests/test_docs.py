@@ -76,7 +76,7 @@ def test_command_of_the_readme_answers(command: str):
     _, *arguments = shlex.split(command)
     process = [sys.executable, "-m", "dpo_lab.commands.cli", *arguments]
     answer = subprocess.run(process, capture_output=True, text=True, check=True)
-    assert "loss" in answer.stdout
+    assert "loss" in answer.stdout or " cache " in command
     assert {path.name for path in Path().iterdir()} == set(re.findall(r"--png (\S+)", command))
 
 
