@@ -5,8 +5,10 @@ import torch
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.causal_lm import CausalLM
+from dpo_lab.model.policy import Policy
 from dpo_lab.model.tiny import tiny
-from dpo_lab.reference.frozen import frozen
+from dpo_lab.reference.frozen import FrozenReference, frozen
+from dpo_lab.reference.reference import Reference
 from dpo_lab.types import Encoded, LogProbs
 
 GROUP = Encoded((1, 20, 31), ((40, 2), (41, 42, 43, 2)))
@@ -19,6 +21,11 @@ def build(seed: int = 0, corpus: str = "a text", dropout: float = 0.0) -> Causal
 def score(scorer: object) -> LogProbs:
     inputs = build().collate([GROUP])
     return scorer.log_prob(inputs)  # type: ignore[attr-defined]
+
+
+def held_by(reference: Reference) -> Policy:
+    assert isinstance(reference, FrozenReference)
+    return reference._policy
 
 
 def test_equals_the_policy_that_it_was_made_from():
@@ -50,7 +57,7 @@ def test_sees_neither_training_mode_nor_gradients():
     first, second = score(reference).token, score(reference).token
     assert torch.equal(first, second), "dropout is on"
     assert not first.requires_grad
-    held = reference._policy
+    held = held_by(reference)
     assert not held.training
     assert not any(parameter.requires_grad for parameter in held.parameters())
     assert policy.training and all(parameter.requires_grad for parameter in policy.parameters())
@@ -70,7 +77,7 @@ def test_another_named_model(tmp_path: Path):
     reference = frozen(build(), path=str(tmp_path))
     assert torch.equal(score(reference).token, score(other).token)
     assert reference.fingerprint() == other.fingerprint() != build().fingerprint()
-    assert not any(parameter.requires_grad for parameter in reference._policy.parameters())
+    assert not any(parameter.requires_grad for parameter in held_by(reference).parameters())
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path):
@@ -82,4 +89,4 @@ def test_another_tokenizer_is_refused(tmp_path: Path):
 def test_it_can_be_moved():
     reference = frozen(build())
     reference.to(torch.device("meta"))
-    assert {parameter.device.type for parameter in reference._policy.parameters()} == {"meta"}
+    assert {parameter.device.type for parameter in held_by(reference).parameters()} == {"meta"}
