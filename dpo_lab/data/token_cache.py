@@ -20,7 +20,7 @@ from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.types import Encoded
 
-FORMAT = 2
+FORMAT = 3
 
 _SCHEMA = pyarrow.schema(
     {

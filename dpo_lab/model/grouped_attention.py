@@ -79,20 +79,58 @@ def _attend(
     if key.shape[1] != num_heads:
         key, value = (part.repeat_interleave(num_heads // part.shape[1], dim=1) for part in (key, value))
     settings = {"scale": scaling, "dropout_p": dropout if module.training else 0.0}
-    attended, end = [], 0
-    for span in spans:
-        prompt = slice(span.prompt_at, span.prompt_at + span.prompt_length)
-        if end <= span.prompt_at:  # the first response of its prompt: one causal attention covers both
-            rows = slice(span.prompt_at, span.end)
-            keys, values = key[:, :, rows], value[:, :, rows]
-        else:
-            rows = slice(span.response_at, span.end)
-            keys = torch.cat([key[:, :, prompt], key[:, :, rows]], dim=2)
-            values = torch.cat([value[:, :, prompt], value[:, :, rows]], dim=2)
-        if span.end > end:
-            attended.append(_causal(query[:, :, rows], keys, values, sliding_window, softcap, settings))
-        end = span.end
+    attended = []
+    groups = group_spans(spans)
+    if torch.compiler.is_compiling():  # torch 2.13 compiles a split of such sizes into a name that it never sets
+        for group in groups:
+            attended += _attend_group(group, 0, query, key, value, sliding_window, softcap, settings)
+    else:  # cut into groups first: the gradient of a slice is as large as what it was cut from
+        sizes = [group[-1].end - group[0].prompt_at for group in groups]
+        parts = zip(groups, *(part.split(sizes, dim=2) for part in (query, key, value)), strict=True)
+        for group, *rows in parts:
+            attended += _attend_group(group, group[0].prompt_at, *rows, sliding_window, softcap, settings)
     return torch.cat(attended, dim=2).transpose(1, 2), None
+
+
+def group_spans(spans: Sequence[Span]) -> list[list[Span]]:
+    """The responses behind each prompt.
+
+    >>> len(group_spans([Span(0, 2, 2, 3), Span(0, 2, 5, 1), Span(6, 1, 7, 1)]))
+    2
+    """
+    groups: list[list[Span]] = []
+    for span in spans:
+        if groups and groups[-1][0].prompt_at == span.prompt_at:
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+    return groups
+
+
+def _attend_group(
+    group: Sequence[Span],
+    origin: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sliding_window: int | None,
+    softcap: float | None,
+    settings: dict[str, Any],
+) -> list[Tensor]:
+    """Of one prompt and its responses, in order: one causal attention over the prompt and the first response, and one
+    for each other response over the prompt and itself. The tensors begin at position `origin` of the row."""
+    prompt = slice(group[0].prompt_at - origin, group[0].prompt_at + group[0].prompt_length - origin)
+    attended = []
+    for number, span in enumerate(group):
+        rows = slice((span.response_at if number else span.prompt_at) - origin, span.end - origin)
+        if rows.start == rows.stop:
+            continue
+        keys, values = key[:, :, rows], value[:, :, rows]
+        if number:
+            keys = torch.cat([key[:, :, prompt], keys], dim=2)
+            values = torch.cat([value[:, :, prompt], values], dim=2)
+        attended.append(_causal(query[:, :, rows], keys, values, sliding_window, softcap, settings))
+    return attended
 
 
 def _causal(
