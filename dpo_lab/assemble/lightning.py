@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -56,17 +57,18 @@ def make_trainer(
 def computing(num_threads: int | None) -> Iterator[None]:
     """Quiet third-party noise and set the number of threads for the block; both are put back after it."""
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # typed as the module that it replaces
+    fills = memory.fill_uninitialized_memory
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message=message)
         # Else every new tensor is filled before it is written to: a search for bugs, at 8 % of a step.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         try:
             yield
         finally:
             torch.set_num_threads(before)
-            torch.utils.deterministic.fill_uninitialized_memory = fills
+            memory.fill_uninitialized_memory = fills
             torch.use_deterministic_algorithms(deterministic)

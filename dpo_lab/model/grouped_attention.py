@@ -86,9 +86,11 @@ def _attend(
             attended += _attend_group(group, 0, query, key, value, sliding_window, softcap, settings)
     else:  # cut into groups first: the gradient of a slice is as large as what it was cut from
         sizes = [group[-1].end - group[0].prompt_at for group in groups]
-        parts = zip(groups, *(part.split(sizes, dim=2) for part in (query, key, value)), strict=True)
-        for group, *rows in parts:
-            attended += _attend_group(group, group[0].prompt_at, *rows, sliding_window, softcap, settings)
+        cut = [part.split(sizes, dim=2) for part in (query, key, value)]
+        parts = zip(groups, cut[0], cut[1], cut[2], strict=True)
+        for group, queries, keys, values in parts:
+            first = group[0].prompt_at
+            attended += _attend_group(group, first, queries, keys, values, sliding_window, softcap, settings)
     return torch.cat(attended, dim=2).transpose(1, 2), None
 
 
