@@ -165,7 +165,7 @@ def test_order_of_items_does_not_matter(objective: Objective):
 def test_grouping_does_not_matter(objective: Objective):
     """The items of two prompts together are those of each prompt by itself, but for a loss that compares across."""
     if objective.whole_batch:
-        pytest.skip("compares across items; held to micro-batches and ranks in tests/test_module.py")
+        pytest.skip("compares across items; held to micro-batches and ranks in tests/test_step_gradient.py")
     together = items(objective, list_batch())
     apart = [items(objective, part) for part in list_batch().by_prompt()]
     for index, values in enumerate(together):
