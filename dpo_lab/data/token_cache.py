@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.types import Encoded
+from dpo_lab.whole_files import write_whole
 
 FORMAT = 3
 
@@ -101,20 +101,8 @@ def _store(folder: Path, fingerprint: str, datasets: Mapping[str, EncodedDataset
         "report": report.as_dict(),
     }
     # The record is written last: without it, or without its checksum, the tokens do not count.
-    _write_atomically(folder / "tokens.parquet", content)
-    _write_atomically(folder / "record.json", json.dumps(record, indent=1).encode())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(folder / "tokens.parquet", content)
+    write_whole(folder / "record.json", json.dumps(record, indent=1).encode())
 
 
 def _load(folder: Path, fingerprint: str) -> CachedTokens | None:

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
+from dpo_lab.whole_files import write_whole
+
 FORMAT = 1
 """Raise whenever the layout of a file, the hash of the tokens or the meaning of a value changes."""
 
@@ -135,8 +137,8 @@ class CacheStore:
         content = header + b"".join(part.tobytes() for part in parts)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / RECORD).exists():
-            _write_atomically(self.folder / RECORD, json.dumps(self._parts, indent=1).encode())
-        _write_atomically(self.folder / f"{_name_of(content)}{SUFFIX}", content)
+            write_whole(self.folder / RECORD, json.dumps(self._parts, indent=1).encode())
+        write_whole(self.folder / f"{_name_of(content)}{SUFFIX}", content)
 
     @contextmanager
     def locked(self, on_wait: Callable[[], object]) -> Iterator[None]:
@@ -254,16 +256,3 @@ def _name_of(content: Any) -> str:
 
 def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
     return np.concatenate([np.zeros(0, dtype), *parts])
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Whole or not at all, whatever crash or power cut comes."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

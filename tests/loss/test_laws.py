@@ -18,7 +18,7 @@ from dpo_lab import loss as losses
 from dpo_lab.assemble.instantiate import build_objective
 from dpo_lab.config.signature import locate
 from dpo_lab.config.values import explain
-from dpo_lab.needs import Objective
+from dpo_lab.needs import Objective, Term
 from dpo_lab.types import LogProbs, State
 from tests.loss.batch import POLICY, Batch, gradient, list_batch, make_batch, margin_batch, states_after, total
 
@@ -161,11 +161,10 @@ def test_order_of_items_does_not_matter(objective: Objective):
     assert_close(step_gradient(objective, turned), step_gradient(objective, batch))
 
 
-@every_loss
+# A loss that compares across items is held to micro-batches and ranks in tests/test_step_gradient.py.
+@pytest.mark.parametrize("name", [name for name in NAMES if not Term(name, getattr(losses, name)).whole_batch])
 def test_grouping_does_not_matter(objective: Objective):
-    """The items of two prompts together are those of each prompt by itself, but for a loss that compares across."""
-    if objective.whole_batch:
-        pytest.skip("compares across items; held to micro-batches and ranks in tests/test_step_gradient.py")
+    """The items of two prompts together are those of each prompt by itself."""
     together = items(objective, list_batch())
     apart = [items(objective, part) for part in list_batch().by_prompt()]
     for index, values in enumerate(together):
