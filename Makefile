@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-COSTS := .venv/costs.tsv
+COSTS := $(CURDIR)/.venv/costs.tsv
 FLOORS := .venv-floors/.stamp
 
 # One thread a process: tests and demo share few cores, and sums then come out in the same order everywhere.

@@ -11,6 +11,8 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["NETRC"] = os.devnull
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("WANDB_API_KEY", None)
+# Meant for this run of pytest alone, not for one that a test starts.
+CHECK_COSTS = os.environ.pop("COSTS", os.devnull)
 
 from jaxtyping import install_import_hook
 
@@ -61,8 +63,7 @@ class Costs:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what each part costs")
-        measured = Path(os.environ.get("COSTS", os.devnull))
-        for line in measured.read_text().splitlines():
+        for line in Path(CHECK_COSTS).read_text().splitlines():
             name, seconds = line.split("\t")
             terminalreporter.line(f"{name:<28} {seconds:>7} s")
         for folder, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
