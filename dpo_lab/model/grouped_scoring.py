@@ -8,9 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from dpo_lab.model.decisions import decision_mask
 from dpo_lab.model.grouped_attention import grouped_attention, read_spans
 from dpo_lab.model.policy import Inputs
-from dpo_lab.types import Encoded
+from dpo_lab.types import Encoded, LogProbs
 
 HEAD_BYTES = 2**28
 """Logits held at a time, in float32. More are computed in chunks, and once more in the backward pass."""
@@ -68,6 +69,22 @@ def ungroup(inputs: Inputs) -> list[Encoded]:
         encoded.append(Encoded(prompt, (tuple(target[first : first + num_decisions]),)))
         first += num_decisions
     return encoded
+
+
+def grouped_log_prob(model: Any, inputs: Inputs) -> LogProbs:
+    """Log-probability of every decision, float32 or wider, nats; of what `collate_groups` gave."""
+    flat = decision_log_probs(model, decided_hidden(model, inputs), inputs["target"])
+    mask = decision_mask(inputs["response_length"])
+    return LogProbs(flat.new_zeros(mask.shape).masked_scatter(mask, flat), mask)
+
+
+def grouped_distribution(model: Any, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    """What `grouped_log_prob` gives, and the log-probability of every choice at every decision, nats."""
+    flat = decision_logits(model, decided_hidden(model, inputs)).log_softmax(-1)
+    token = flat.gather(-1, inputs["target"][:, None])[:, 0]
+    mask = decision_mask(inputs["response_length"])
+    scattered = flat.new_zeros(*mask.shape, flat.shape[-1]).masked_scatter(mask[..., None], flat)
+    return LogProbs(token.new_zeros(mask.shape).masked_scatter(mask, token), mask), scattered
 
 
 def decided_hidden(model: Any, inputs: Inputs, windows: set[int | None] | None = None) -> Float[Tensor, " d h"]:
