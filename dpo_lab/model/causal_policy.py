@@ -15,6 +15,7 @@ from dpo_lab.model.attention_choice import Attention, choose_attention
 from dpo_lab.model.decisions import decision_mask
 from dpo_lab.model.dropout import restore_config_dropout, set_module_dropout
 from dpo_lab.model.fingerprint import model_fingerprint
+from dpo_lab.model.flex_attention import Kernel, choose_kernel, head_width
 from dpo_lab.model.generation import draw_responses
 from dpo_lab.model.grouped_scoring import collate_groups, grouped_distribution, grouped_log_prob, ungroup
 from dpo_lab.model.loading import load_weights_into, read_weights
@@ -69,6 +70,14 @@ class CausalLM(Policy):
         return words[self.attention] + (f", since {self.attention_reason}" if self.attention_reason else "")
 
     @property
+    def kernel(self) -> Kernel:
+        """What attends over packed groups, where the model is now; the same while it trains and while it does not."""
+        width = head_width(self.model.config.get_text_config())
+        return choose_kernel(
+            device_type=self.model.device.type, dtype=self.model.dtype, dropout=self.dropout, head_width=width
+        )
+
+    @property
     def end_id(self) -> int:
         return self.encoder.end_id
 
@@ -94,12 +103,12 @@ class CausalLM(Policy):
 
     def log_prob(self, inputs: Inputs) -> LogProbs:
         if self._is_grouped(inputs):
-            return grouped_log_prob(self.model, inputs)
+            return grouped_log_prob(self.model, inputs, kernel=self.kernel)
         return padded_log_prob(self.model, self._padded(inputs))
 
     def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
         if self._is_grouped(inputs):
-            return grouped_distribution(self.model, inputs)
+            return grouped_distribution(self.model, inputs, kernel=self.kernel)
         return padded_distribution(self.model, self._padded(inputs))
 
     def _is_grouped(self, inputs: Inputs) -> bool:
@@ -168,6 +177,7 @@ class CausalLM(Policy):
             "model": type(self.model).__name__,
             "dtype": self.dtype_name,
             "attention": self.attention,
+            "kernel": self.kernel,
             "device": self.model.device.type,
             "torch": torch.__version__,
             "transformers": version("transformers"),
