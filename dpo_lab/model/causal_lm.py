@@ -7,6 +7,7 @@ from dpo_lab.model.attention_choice import Attention
 from dpo_lab.model.causal_policy import CausalLM, Dtype
 from dpo_lab.model.layers import prepare_layers
 from dpo_lab.model.lora import LoraExport, LoraSettings, LoraTarget, load_with_adapter
+from dpo_lab.model.quantization import Quantization, check_quantization
 from dpo_lab.ranges import Fraction, Positive, PositiveInt
 
 
@@ -23,6 +24,7 @@ def causal_lm(
     lora_dropout: Fraction = 0.0,
     lora_target: LoraTarget | None = None,
     lora_export: LoraExport = "merged",
+    quantization: Quantization | None = None,
     gradient_checkpointing: bool = False,
     compile: bool = False,
     chat_template: str | None = None,
@@ -50,6 +52,9 @@ def causal_lm(
         lora_target: matrices that get one: ends of their names, "all-linear", or null for those that peft holds to be
             usual for this kind of model (of attention), all linear ones where it knows of none.
         lora_export: "merged" writes a plain model with the adapter added in, "adapter" the adapter alone.
+        quantization: how the frozen model below an adapter is held, by bitsandbytes: "8bit" (a scale for each row of a
+            matrix) or "4bit" (NF4, its scales quantised too); it is unpacked layer by layer to compute in `dtype`.
+            Null holds it in `dtype`. Merged, it is written unpacked, so that the plain model gives what was trained.
         gradient_checkpointing: compute layers twice instead of keeping their insides for the way back: less memory.
         compile: have torch.compile make kernels of the layers, at the first step, which then takes minutes; not
             together with `gradient_checkpointing`. A copy of the policy as reference is not compiled.
@@ -64,6 +69,7 @@ def causal_lm(
         rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, target=lora_target, export=lora_export
     )
     settings.check(path)
+    check_quantization(quantization, has_adapter=settings.is_wanted(path))
     model, tokenizer, rates, adapter = load_with_adapter(
         path,
         settings,
@@ -72,11 +78,19 @@ def causal_lm(
         dropout=dropout,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        quantization=quantization,
     )
     if chat_template is not None:
         tokenizer.chat_template = _read_template(chat_template)
     policy = CausalLM(
-        model, tokenizer, dtype=dtype, dropout=dropout, exported_dropout=rates, attention=attention, adapter=adapter
+        model,
+        tokenizer,
+        dtype=dtype,
+        dropout=dropout,
+        exported_dropout=rates,
+        attention=attention,
+        adapter=adapter,
+        quantization=quantization,
     )
     prepare_layers(model, recompute=gradient_checkpointing, compile=compile)
     return policy

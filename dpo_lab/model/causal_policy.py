@@ -22,6 +22,7 @@ from dpo_lab.model.loading import load_weights_into, read_weights
 from dpo_lab.model.lora import LoraSettings, load_with_adapter
 from dpo_lab.model.padded_scoring import collate_padded, padded_distribution, padded_log_prob
 from dpo_lab.model.policy import Inputs, Policy
+from dpo_lab.model.quantization import Quantization
 from dpo_lab.model.text_encoding import TextEncoder
 from dpo_lab.types import Encoded, Example, LogProbs
 
@@ -47,6 +48,7 @@ class CausalLM(Policy):
         exported_dropout: dict[str, float],
         attention: Attention = "auto",
         adapter: Adapter | None = None,
+        quantization: Quantization | None = None,
     ):
         super().__init__()
         self.model = model
@@ -54,6 +56,7 @@ class CausalLM(Policy):
         self.encoder = TextEncoder(tokenizer)
         self.dtype_name: Dtype = dtype
         self.dropout = dropout
+        self.quantization: Quantization | None = quantization
         self._exported_dropout = exported_dropout
         self.attention, self.attention_reason = choose_attention(
             model, attention, dropout=dropout if adapter is None else max(dropout, adapter.dropout)
@@ -132,11 +135,18 @@ class CausalLM(Policy):
         return self.encoder.tokenizer.decode(list(response), skip_special_tokens=True)
 
     def load_other(self, path: str) -> "CausalLM":
+        """Held as this one is: in its dtype, and quantised where it is."""
         model, tokenizer, rates, adapter = load_with_adapter(
-            path, LoraSettings(), 0, dtype=self.dtype_name, dropout=self.dropout
+            path, LoraSettings(), 0, dtype=self.dtype_name, dropout=self.dropout, quantization=self.quantization
         )
         other = CausalLM(
-            model, tokenizer, dtype=self.dtype_name, dropout=self.dropout, exported_dropout=rates, adapter=adapter
+            model,
+            tokenizer,
+            dtype=self.dtype_name,
+            dropout=self.dropout,
+            exported_dropout=rates,
+            adapter=adapter,
+            quantization=self.quantization,
         )
         if tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(
@@ -181,7 +191,13 @@ class CausalLM(Policy):
             "device": self.model.device.type,
             "torch": torch.__version__,
             "transformers": version("transformers"),
+            **self._how_quantized(),
         }
+
+    def _how_quantized(self) -> dict[str, str]:
+        if self.quantization is None:
+            return {}
+        return {"quantization": self.quantization, "bitsandbytes": version("bitsandbytes")}
 
     def encoding_fingerprint(self) -> str:
         return self.encoder.fingerprint()
