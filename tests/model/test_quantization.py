@@ -152,8 +152,9 @@ def test_layers_are_settled(monkeypatch: pytest.MonkeyPatch):
     settle(model)
     assert [type(layer).__name__ for layer in model] == ["Four", "UnpackingLinear", "Linear"]
     assert not model[0].support_avx512bf16_for_cpu
-    model[1].weight = torch.nn.Parameter(torch.tensor([[127, 0], [0, 127]], dtype=torch.int8), requires_grad=False)
-    model[1].weight.CB = None
+    held: Any = torch.nn.Parameter(torch.tensor([[127, 0], [0, 127]], dtype=torch.int8), requires_grad=False)
+    held.CB = None
+    model[1].weight = held
     model[1].state = SimpleNamespace(SCB=torch.tensor([3.0, 5.0]), CB=None)
     model[1].bias = None
     assert model[1](torch.ones(1, 2)).tolist() == [[3.0, 5.0]]
