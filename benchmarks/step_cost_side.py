@@ -44,18 +44,24 @@ def peak_bytes() -> int:
 
 def prepare(job: Job) -> dict[str, Any]:
     """Train the tokenizer on the pairs, draw the weights, save both as a plain folder, and encode the pairs."""
+    num_weights = save_model(job["size"], job["data"], Path(job["model"]))
+    pairs = encoded_pairs(job)
+    Path(job["pairs"]).write_text(json.dumps(pairs))
+    return {"num_weights": num_weights, **count_tokens(pairs, job["pairs_a_step"])}
+
+
+def save_model(size: str, data: str, folder: Path) -> int:
+    """Write a model with random weights and the tokenizer of the pairs in `data`; returns the number of weights."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from dpo_lab.assemble.experiment import corpus
     from dpo_lab.data.files import files
 
-    model_folder = Path(job["model"])
-    source = files(path=job["data"], on_problem="drop", validation_fraction=0.0)
-    save_tokenizer(corpus(source), model_folder)
+    save_tokenizer(corpus(files(path=data, on_problem="drop", validation_fraction=0.0)), folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        **SIZES[job["size"]],
+        **SIZES[size],
         vocab_size=VOCABULARY,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
@@ -64,11 +70,8 @@ def prepare(job: Job) -> dict[str, Any]:
         eos_token_id=2,
     )
     model = AutoModelForCausalLM.from_config(config)
-    model.save_pretrained(model_folder)
-    pairs = encoded_pairs(job)
-    Path(job["pairs"]).write_text(json.dumps(pairs))
-    num_weights = sum(tensor.numel() for tensor in model.parameters())
-    return {"num_weights": num_weights, **count_tokens(pairs, job["pairs_a_step"])}
+    model.save_pretrained(folder)
+    return sum(tensor.numel() for tensor in model.parameters())
 
 
 def save_tokenizer(texts: list[str], folder: Path) -> None:
