@@ -25,6 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
 """Of a Llama with 9.0 and 16.9 million weights, of which the tied vocabulary takes 4.2 and 6.3."""
 
 VOCABULARY = 16_384
+MAX_LENGTH = 512
 Job = dict[str, Any]
 
 
@@ -133,11 +134,13 @@ def compose_config(job: Job) -> dict[str, Any]:
 
     common = (
         "model=causal_lm data=files data.on_problem=drop data.on_overflow=drop data.validation_fraction=0 "
-        "data.shuffle=false data.max_length=512 loss=sigmoid loss.beta=0.1 reference=frozen optimizer=adamw "
-        "optimizer.lr=1e-5 trainer=cpu trainer.clip_norm=1.0 trainer.save=none logger=local samples.num=0"
+        "data.shuffle=false loss=sigmoid loss.beta=0.1 reference=frozen optimizer=adamw optimizer.lr=1e-5 "
+        "trainer.clip_norm=1.0 trainer.save=none logger=local samples.num=0"
     )
+    trainer = f"trainer={'gpu' if job.get('device') == 'cuda' else 'cpu'}"
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
-        config = compose("train", [*common.split(), *job.get("overrides", [])])
+        config = compose("train", [*common.split(), trainer, *job.get("overrides", [])])
+    config.data.max_length = job.get("max_length", MAX_LENGTH)
     config.data.path, config.model.path = job["data"], job["model"]
     config.trainer.max_steps, config.trainer.global_batch_size = job["steps"], job["pairs_a_step"]
     config.trainer.num_threads = job["threads"]
@@ -147,13 +150,14 @@ def compose_config(job: Job) -> dict[str, Any]:
 
 
 class Clock:
-    """CPU seconds at the end of every update, from the start of the process."""
+    """CPU seconds at the end of every update, from the start of the process; or what `read` gives instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], float] = cpu_seconds) -> None:
         self.times: list[float] = []
+        self._read = read
 
     def __call__(self, *_: Any) -> None:
-        self.times.append(cpu_seconds())
+        self.times.append(self._read())
 
     def measured(self, losses: list[float]) -> dict[str, Any]:
         """What both sides report. `start_up` ends with the first update."""
@@ -174,7 +178,7 @@ def installed(package: str) -> str | None:
     return version(package) if package.replace("-", "_") in sys.modules else None
 
 
-def train_dpo_lab(job: Job) -> dict[str, Any]:
+def train_dpo_lab(job: Job, clock: Clock | None = None) -> dict[str, Any]:
     """What ``dpo-lab train`` does: the assembled module, trainer, recorder and progress; losses are the record's."""
     from dataclasses import replace
 
@@ -182,7 +186,7 @@ def train_dpo_lab(job: Job) -> dict[str, Any]:
     from dpo_lab.assemble.fit import fit
     from dpo_lab.run import RunFolder, read_run, run_id
 
-    clock, config = Clock(), compose_config(job)
+    clock, config = clock or Clock(), compose_config(job)
     experiment = assemble(config, say)
     timed = replace(experiment, make_optimizer=with_clock(experiment.make_optimizer, clock))
     run = RunFolder.claim(config["runs_dir"], config["name"], run_id(config, experiment.contents))
@@ -205,7 +209,7 @@ def with_clock(make_optimizer: Callable[..., Any], clock: Clock) -> Callable[...
     return make
 
 
-def train_trl(job: Job) -> dict[str, Any]:
+def train_trl(job: Job, clock: Clock | None = None) -> dict[str, Any]:
     """TRL's trainer on the very token ids that dpo_lab trains on."""
     import torch
     from datasets import Dataset
@@ -214,11 +218,11 @@ def train_trl(job: Job) -> dict[str, Any]:
     from trl_parity_side import COLUMNS, TokenTrainer, watch
 
     torch.set_num_threads(job["threads"])
-    clock = Clock()
+    timed = clock or Clock()
 
     class Timer(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            clock()
+            timed()
 
     def load() -> Any:
         return AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, attn_implementation="sdpa")
@@ -233,12 +237,12 @@ def train_trl(job: Job) -> dict[str, Any]:
         warmup_steps=0,
         optim="adamw_torch_fused",
         max_grad_norm=1.0,
-        bf16=False,
+        bf16=job.get("device") == "cuda",
         gradient_checkpointing=False,
-        max_length=512,
+        max_length=job.get("max_length", MAX_LENGTH),
         train_sampling_strategy="sequential",
         precompute_ref_log_probs=job["precompute"],
-        use_cpu=True,
+        use_cpu=job.get("device") != "cuda",
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -256,14 +260,14 @@ def train_trl(job: Job) -> dict[str, Any]:
     trainer.train()
     if seen[: len(pairs)] != pairs:
         raise SystemExit("TRL trained on other token ids, or in another order, than it was given")
-    return clock.measured([row["loss"] for row in trainer.state.log_history if "loss" in row])
+    return timed.measured([row["loss"] for row in trainer.state.log_history if "loss" in row])
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "prepare": prepare,
     "dpo_lab": train_dpo_lab,
     "trl": train_trl,
