@@ -173,6 +173,24 @@ def summarize(record: Record) -> dict[str, Any]:
     return summary
 
 
+def table(summary: Mapping[str, Any]) -> Iterable[str]:
+    """Lines of Markdown, then what the runs of each sweep asked of the reference."""
+    yield "| | CPU s of 12 runs | times dpo_lab | against each sweep | runs measured | largest relative gap of a loss |"
+    yield "|---|---|---|---|---|---|"
+    yield f"| dpo_lab | {summary['dpo_lab_cpu_seconds']:.0f} | 1.0 | | 12 | |"
+    for side, title in (("trl_live", "TRL, reference live"), ("trl_precomputed", "TRL, reference precomputed")):
+        if side not in summary:
+            continue
+        found = summary[side]
+        each = ", ".join(f"{ratio:.1f}" for ratio in found["times_dpo_lab_each_sweep"])
+        total = f"{found['cpu_seconds_of_12']:.0f} | {found['times_dpo_lab']:.1f} | {each}"
+        yield f"| {title} | {total} | {found['runs']} | {found['largest_relative_loss_gap']:.1e} |"
+    for name, counts in summary.items():
+        if name.startswith("reference, "):
+            passes, verified = (" ".join(map(str, counts[key])) for key in ("num_forward_passes", "num_verified"))
+            yield f"\n{name}: forward passes of each run {passes}; rows verified {verified}"
+
+
 def loss_gap(theirs: Mapping[str, Any], ours: Iterable[Mapping[str, Any]]) -> float:
     """Largest difference of a step's or a validation's loss, relative where a loss is above 1 (IPO begins at 100)."""
     key = ("loss", "beta", "seed")
@@ -218,7 +236,7 @@ def main() -> int:
         bench.trl("trl_precomputed", *run)
     with tempfile.TemporaryDirectory(dir=args.work) as empty:
         bench.sweep("last", BETAS, SEEDS, args.steps, Path(empty))
-    print(json.dumps(bench.record["summary"], indent=1))
+    print("\n".join(table(bench.record["summary"])))
     sides = [bench.record["summary"].get(side) for side in ("trl_live", "trl_precomputed")]
     gap = max((side["largest_relative_loss_gap"] for side in sides if side), default=0.0)
     if gap > LOSS_GOAL:
