@@ -10,8 +10,7 @@ lightning   the same lines as the step of a bare LightningModule, under the trai
 dpo_lab     what `dpo-lab train` does: its module, trainer, recorder, progress, every metric of every step
 
 All take the same windows from the same loader and the same reference rows from the cache, which is warm. Figures are
-CPU milliseconds, user and system, of the median step after the warm-up; the overhead is a difference inside a round.
-What they mean: docs/speed.md.
+CPU milliseconds, user and system, of the median step after the warm-up. What they mean: docs/speed.md.
 """
 
 import argparse
@@ -20,8 +19,7 @@ import os
 import shlex
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from importlib.metadata import version
@@ -160,21 +158,17 @@ SIDES: dict[str, Callable[[int, Path, Clock], Losses]] = {
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All rounds: milliseconds a step of each side, and their losses of the last round."""
-    rounds: list[dict[str, float]] = []
+    """All rounds: milliseconds of each step of each side, and their losses of the last round."""
+    taken: dict[str, list[list[float]]] = {name: [] for name in SIDES}
     losses: dict[str, Losses] = {}
     run_raw(args.warm_up + 1, folder, Clock())  # the first steps of a process load code
     for number in range(args.rounds):
-        taken = {}
         for name, run in SIDES.items():
-            clock, started = Clock(), time.process_time()
+            clock = Clock()
             losses[name] = run(args.steps, folder, clock)
-            steps = clock.measured([])["step_cpu_seconds"][args.warm_up :]
-            taken[name] = 1000 * median(steps)
-            print(
-                f"round {number + 1}: {name}: {taken[name]:.2f} ms a step ({time.process_time() - started:.1f} CPU s)"
-            )
-        rounds.append(taken)
+            seconds = clock.measured([])["step_cpu_seconds"][args.warm_up :]
+            taken[name].append([1000 * second for second in seconds])
+            print(f"round {number + 1}: {name}: {median(taken[name][-1]):.2f} ms a step", flush=True)
     return {
         "command": shlex.join(["python", "benchmarks/trainer_overhead.py", *shown(sys.argv[1:])]),
         "machine": machine(),
@@ -183,29 +177,37 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "pairs_a_step": PAIRS_A_STEP,
         "steps": args.steps,
         "warm_up": args.warm_up,
-        "rounds": rounds,
-        "summary": {
-            name: {
-                "cpu_ms_a_step": median(taken[name] for taken in rounds),
-                "over_raw_ms": median(taken[name] - taken["raw"] for taken in rounds),
-                "over_raw_ms_least_and_most": [
-                    pick(taken[name] - taken["raw"] for taken in rounds) for pick in (min, max)
-                ],
-            }
-            for name in SIDES
-        },
+        "median_ms_of_each_round": {name: [median(steps) for steps in rounds] for name, rounds in taken.items()},
+        "summary": summarize(taken),
         "largest_loss_gap": max(abs(a - b) for name in SIDES for a, b in zip(losses[name], losses["raw"], strict=True)),
+    }
+
+
+def summarize(taken: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, dict[str, float]]:
+    """Of each side the median step, and the median of what its steps take more than the same steps of `raw`.
+
+    All sides take the same windows, so each step is compared with itself; of a step its least milliseconds of any round
+    count, since what else the machine does only adds to them.
+    """
+    least = {name: [min(same) for same in zip(*rounds, strict=True)] for name, rounds in taken.items()}
+    return {
+        name: {
+            "cpu_ms_a_step": median(steps),
+            "over_raw_ms": median(mine - raw for mine, raw in zip(steps, least["raw"], strict=True)),
+            "over_raw_ms_of_medians": median(
+                median(mine) - median(raw) for mine, raw in zip(taken[name], taken["raw"], strict=True)
+            ),
+        }
+        for name, steps in least.items()
     }
 
 
 def table(record: dict[str, Any]) -> str:
     """Markdown."""
-    lines = ["| | CPU ms a step | more than raw | least and most of a round |", "|---|---|---|---|"]
+    lines = ["| | CPU ms a step | more than raw | the same from the medians of rounds |", "|---|---|---|---|"]
     for name, found in record["summary"].items():
-        least, most = found["over_raw_ms_least_and_most"]
-        lines.append(
-            f"| {name} | {found['cpu_ms_a_step']:.2f} | {found['over_raw_ms']:+.2f} | {least:+.2f}, {most:+.2f} |"
-        )
+        more = f"{found['over_raw_ms']:+.2f} | {found['over_raw_ms_of_medians']:+.2f}"
+        lines.append(f"| {name} | {found['cpu_ms_a_step']:.2f} | {more} |")
     return "\n".join(lines)
 
 
