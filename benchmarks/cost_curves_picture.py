@@ -26,7 +26,7 @@ READ_X: dict[str, tuple[str, Callable[[Found], float]]] = {
 }
 ROWS: tuple[tuple[str, Callable[[Found], float]], ...] = (
     ("CPU seconds a step", lambda found: found["cpu_seconds"]),
-    ("memory of a step, MB", lambda found: (found["step_bytes"] - found["gradient_bytes"]) / 1e6),
+    ("memory of a step, MB", lambda found: found["step_bytes"] / 1e6),
 )
 
 

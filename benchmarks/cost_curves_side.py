@@ -31,7 +31,7 @@ def forget_peak() -> None:
 
 
 def measure(point: dict[str, Any]) -> dict[str, Any]:
-    """CPU seconds of each step, and the memory that a step needs beside weights and optimizer state."""
+    """CPU seconds of each step, and the memory that a step takes above weights, optimizer state and libraries."""
     torch.set_num_threads(1)
     shape = Shape(*(point[name] for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab")))
     policy = make_policy(shape, point["attention"])
