@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from dpo_lab.assemble.encoding import encoding_of
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
@@ -206,6 +207,15 @@ def _tokens_key(policy: Policy, source: DataSource) -> str:
 def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str, EncodedDataset]:
     sets = {"train": source.train, "validation": source.validation}
     return {
-        name: encode_source(examples, policy.encode, source.max_length, source.on_overflow, report, policy.end_id)
+        name: encode_source(
+            examples,
+            policy.encode,
+            source.max_length,
+            source.on_overflow,
+            report,
+            policy.end_id,
+            on_problem=source.on_problem,
+            special_tokens=encoding_of(policy).special_tokens,
+        )
         for name, examples in sets.items()
     }

@@ -59,6 +59,7 @@ def test_sound_examples_stay():
         (Example("p", ("",), source="a row 1"), "zero_token_response"),
         (pair("p", "a$", "a$"), "identical_after_encoding"),
         (pair("p" * 99, "a$", "b$"), "overflow_dropped"),
+        (pair("p" * 100, "a$", "b$"), "prompt_fills_length"),
     ],
 )
 def test_what_is_dropped_is_counted(example: Example, reason: str):
@@ -69,7 +70,7 @@ def test_what_is_dropped_is_counted(example: Example, reason: str):
 def test_pair_that_differs_only_behind_the_cut_is_dropped():
     """max_length 6, prompt 1: responses of 5 tokens, equal there."""
     dataset, counts = run([pair("p", "abcdefX$", "abcdefY$")], max_length=6, on_overflow="truncate")
-    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_encoding": 1})
+    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_cut": 1})
 
 
 def test_the_rest_of_a_list_survives_one_bad_response():
@@ -127,7 +128,7 @@ def test_identical_pairs_take_their_probability_with_them():
         ranking=(0, 1, 2),
     )
     dataset, counts = run([example], max_length=3, on_overflow="truncate")
-    assert counts == {"response_cut": 1, "identical_after_encoding": 1}
+    assert counts == {"response_cut": 1, "identical_after_cut": 1}
     assert dataset.judgements == [Judgement(((0, 1), (0, 2)), (0.9, 0.7), ranking=(0, 1, 2))]
     (item,) = dataset.items(View(frozenset({"ranking"})))
     assert (item.responses, item.pairs) == ((0, 1), (0,))
@@ -136,7 +137,7 @@ def test_identical_pairs_take_their_probability_with_them():
 def test_list_that_has_become_one_response_is_dropped():
     example = Example("p", ("bbX$", "bbY$"), ((0, 1),), (2.0, 1.0))
     dataset, counts = run([example], max_length=3, on_overflow="truncate")
-    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_encoding": 1})
+    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_cut": 1})
 
 
 def test_all_examples_that_do_not_fit_are_in_one_error():
