@@ -1,12 +1,15 @@
-"""How text becomes token ids under a config, without the weights where the kind of model allows it."""
+"""Data and token ids under a config, without a run, and without weights where the kind of model allows it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lab.assemble.instantiate import instantiate
+from dpo_lab.assemble.instantiate import build_objective, instantiate
 from dpo_lab.config.signature import locate
+from dpo_lab.data.source import DataSource
+from dpo_lab.data.text_notes import contents
+from dpo_lab.data.view import View, view_of
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.causal_lm import CausalLM, causal_lm
@@ -49,13 +52,40 @@ def encoding_of(policy: Policy) -> Encoding:
     return Encoding(policy.encode, policy.end_id, policy.encoding_fingerprint(), tokenizer, policy.max_positions)
 
 
+def build_source(config: Mapping[str, Any], **instead: Any) -> DataSource:
+    """The data of `config`; with `instead` for those of its knobs that it has.
+
+    Raises:
+        UserError: where the data cannot be read.
+    """
+    node = dict(config["data"])
+    node.update({knob: value for knob, value in instead.items() if knob in node})
+    return instantiate(node, ("dpo_lab", *config["plugins"]))
+
+
+def build_view(config: Mapping[str, Any], source: DataSource) -> View:
+    """What the loss of `config` reads off the data."""
+    objective = build_objective(config["loss"], ("dpo_lab", *config["plugins"]))
+    return view_of(objective.needs, objective.best_alone, source.max_length)
+
+
+def corpus(source: DataSource) -> list[str]:
+    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of validation."""
+    return [
+        text
+        for example in [*source.train, *source.demonstrations]
+        for part in (example.prompt, *example.responses)
+        for text in contents(part)
+    ]
+
+
 def build_encoding(config: Mapping[str, Any], texts: Sequence[str]) -> Encoding:
     """How the policy of `config` would encode.
 
     No weights are loaded for ``model=causal_lm`` and none are drawn for ``model=tiny``; any other policy is built.
 
     Args:
-        texts: what a tokenizer may be trained on, as `dpo_lab.assemble.experiment.corpus` gives it.
+        texts: what a tokenizer may be trained on, as `corpus` gives it.
 
     Raises:
         UserError: where the model or its tokenizer cannot be had.

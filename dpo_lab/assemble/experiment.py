@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpo_lab.assemble.encoding import encoding_of
+from dpo_lab.assemble.encoding import corpus, encoding_of
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
@@ -29,7 +29,6 @@ from dpo_lab.reference.reference import Reference
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.seeds import derive_seeds
 from dpo_lab.trainer import TrainerSettings
-from dpo_lab.types import Text
 
 
 @dataclass(frozen=True)
@@ -167,20 +166,6 @@ def _contents(source: DataSource, policy: Policy, reference: Reference | None) -
     if reference is not None:
         contents["reference"] = reference.fingerprint()
     return contents
-
-
-def corpus(source: DataSource) -> list[str]:
-    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of validation."""
-    return [
-        text
-        for example in [*source.train, *source.demonstrations]
-        for part in (example.prompt, *example.responses)
-        for text in _texts(part)
-    ]
-
-
-def _texts(part: Text) -> list[str]:
-    return [part] if isinstance(part, str) else [message["content"] for message in part]
 
 
 def _build(config: Mapping[str, Any], packages: tuple[str, ...], group: str, **given: Any) -> Any:

@@ -15,7 +15,7 @@ class Reason(NamedTuple):
     fix: str = ""
 
 
-REASONS: dict[str, Reason] = {
+_UNUSABLE: dict[str, Reason] = {
     "missing_column": Reason("dropped", "row", "a column is missing"),
     "null_value": Reason("dropped", "row", "null where text belongs"),
     "not_text": Reason("dropped", "row", "a value of another type where text belongs"),
@@ -43,9 +43,15 @@ REASONS: dict[str, Reason] = {
     "no_pair": Reason("dropped", "row", "no response is better than another"),
     "bad_label": Reason("dropped", "row", "a label that is none of true, false, 1, 0"),
     "bad_probability": Reason("dropped", "row", "a probability that is no number in [0, 1]"),
+    "cannot_encode": Reason("dropped", "row", "the tokenizer or its chat template refuses it"),
+}
+UNUSABLE = frozenset(_UNUSABLE)
+"""Rows about which ``data.on_problem`` decides: an error, or dropped and counted."""
+
+REASONS: dict[str, Reason] = {
+    **_UNUSABLE,
     "one_response": Reason("dropped", "row", "a ranked list without two different responses"),
     "repeated_response": Reason("dropped", "response", "it stands at a better place of its list already"),
-    "cannot_encode": Reason("dropped", "row", "the tokenizer or its chat template refuses it"),
     "overflow": Reason("dropped", "row", "longer than data.max_length"),
     "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
     "prompt_fills_length": Reason("dropped", "row", "the prompt alone leaves no room in data.max_length"),
