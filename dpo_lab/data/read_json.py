@@ -144,7 +144,7 @@ def _is_list(content: bytes) -> bool:
 
 
 def _broken_list(error: json.JSONDecodeError, text: str, path: Path) -> DataError:
-    ends = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+    ends = not text[error.pos :].strip() or error.msg.startswith("Unterminated string")
     why = "; the file seems to end in the middle: fetch or write it again" if ends else ""
     near = excerpt(text[max(0, error.pos - WIDTH // 2) : error.pos + WIDTH // 2])
     return DataError(

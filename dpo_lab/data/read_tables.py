@@ -49,10 +49,11 @@ def read_parquet(content: bytes, path: Path) -> Rows:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+        _check_names(file.schema_arrow.names, path)
+        table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is no whole Parquet file: {error}. Fetch or write it again.") from error
-    _check_names(table.column_names, path)
     number = 0
     for batch in table.to_batches():
         for values in _to_rows(batch):

@@ -48,7 +48,8 @@ def split_prompt(prompt: Text | None, responses: list[Text], columns: list[str])
 def _split_chat(prompt: Text, responses: list[Text], columns: list[str]) -> tuple[Text, list[Text]]:
     """A prompt and responses of which some are messages; a response may repeat the prompt before it answers."""
     messages = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
-    prompts, answers = [], []
+    prompts: list[list[Message]] = []
+    answers: list[Text] = []
     for response, column in zip(responses, columns, strict=True):
         if isinstance(response, str):
             response = [Message(role="assistant", content=response)]
@@ -62,7 +63,7 @@ def _split_chat(prompt: Text, responses: list[Text], columns: list[str]) -> tupl
         answers.append(answer)
     if any(other != prompts[0] for other in prompts):
         raise RowError("prompts_differ", None, "chosen and rejected start with different messages")
-    return prompts[0], answers
+    return (prompts[0] if prompts else messages), answers
 
 
 def _as_text(messages: list[Message]) -> str:
