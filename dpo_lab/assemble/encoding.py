@@ -24,15 +24,13 @@ from dpo_lab.types import Encoded, Example
 class Encoding:
     """`encode` gives one `Encoded` an example; `end_id` ends a response; `fingerprint` hashes all that ids depend on.
 
-    `tokenizer` is transformers' own, or None where the policy has none; `max_positions` is the longest prompt and
-    response that the model knows, or None.
+    `tokenizer` is transformers' own, or None where the policy has none.
     """
 
     encode: Callable[[Sequence[Example]], list[Encoded]]
     end_id: int | None
     fingerprint: str
     tokenizer: Any | None
-    max_positions: int | None
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -49,7 +47,7 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
 def encoding_of(policy: Policy) -> Encoding:
     """How `policy` encodes."""
     tokenizer = policy.encoder.tokenizer if isinstance(policy, CausalLM) else None
-    return Encoding(policy.encode, policy.end_id, policy.encoding_fingerprint(), tokenizer, policy.max_positions)
+    return Encoding(policy.encode, policy.end_id, policy.encoding_fingerprint(), tokenizer)
 
 
 def build_source(config: Mapping[str, Any], **instead: Any) -> DataSource:
@@ -93,7 +91,7 @@ def build_encoding(config: Mapping[str, Any], texts: Sequence[str]) -> Encoding:
     node, packages = config["model"], ("dpo_lab", *config["plugins"])
     target = locate(node["_target_"], packages)
     if target is tiny:
-        return _encoding(TextEncoder(train_tokenizer(texts, node["vocab_size"])), node["max_positions"])
+        return _encoding(TextEncoder(train_tokenizer(texts, node["vocab_size"])))
     if target is causal_lm:
         return _of_causal_lm(node)
     return encoding_of(instantiate(node, packages, corpus=texts, seed=0, adapter_seed=0))
@@ -113,16 +111,15 @@ def _of_causal_lm(node: Mapping[str, Any]) -> Encoding:
     else:
         prepare_hub_access(path, kind="model", revision=node["revision"])
         options["revision"] = node["revision"] or "main"
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
-        model_config = AutoConfig.from_pretrained(path, **options)
         tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_path or path, **options)
     except Exception as error:  # tokenizers and code of a model raise types of their own
         raise UserError(f"the tokenizer of {path!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if node["chat_template"] is not None:
         tokenizer.chat_template = _read_template(node["chat_template"])
-    return _encoding(TextEncoder(tokenizer), getattr(model_config.get_text_config(), "max_position_embeddings", None))
+    return _encoding(TextEncoder(tokenizer))
 
 
 def _read_template(file: str) -> str:
@@ -132,5 +129,5 @@ def _read_template(file: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _encoding(encoder: TextEncoder, max_positions: int | None) -> Encoding:
-    return Encoding(encoder.encode, encoder.end_id, encoder.fingerprint(), encoder.tokenizer, max_positions)
+def _encoding(encoder: TextEncoder) -> Encoding:
+    return Encoding(encoder.encode, encoder.end_id, encoder.fingerprint(), encoder.tokenizer)

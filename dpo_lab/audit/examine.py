@@ -57,6 +57,7 @@ def _counts(source: DataSource, examples: Sequence[Example], pairs: Sequence[Jud
         "responses": sum(len(example.responses) for example in examples),
         "pairs": len(pairs),
         "labels": sum(len(example.labels or ()) for example in examples),
+        "labels_desirable": sum(sum(example.labels or ()) for example in examples),
         "lists": sum(len(example.responses) > 2 for example in examples),
         "chats": sum(not isinstance(example.prompt, str) for example in examples),
     }
@@ -108,10 +109,12 @@ def _near_duplicates(source: DataSource) -> dict[str, Any]:
     distinct = list(dict.fromkeys(prompts))
     groups = near_duplicates(distinct)
     group_of = {distinct[index]: number for number, group in enumerate(groups) for index in group}
-    in_training = {group_of.get(prompt, prompt) for prompt in prompts[: len(source.train)]}
+    num_train = len(source.train)
+    in_training = {group_of.get(prompt, prompt) for prompt in prompts[:num_train]}
+    same = set(prompts[:num_train])
     leaked = [
         example.source
-        for example, prompt in zip(source.validation, prompts[len(source.train) :], strict=True)
+        for example, prompt in zip(source.validation, prompts[num_train:], strict=True)
         if group_of.get(prompt, prompt) in in_training
     ]
     row_groups = near_duplicates(list(dict.fromkeys(rows)))
@@ -129,6 +132,7 @@ def _near_duplicates(source: DataSource) -> dict[str, Any]:
         "num_row_groups": len(row_groups),
         "num_rows_in_groups": sum(map(len, row_groups)),
         "num_validation": len(source.validation),
+        "num_validation_in_training": sum(prompt in same for prompt in prompts[num_train:]),
         "num_validation_near_training": len(leaked),
         "places": leaked[:NUM_SHOWN],
     }

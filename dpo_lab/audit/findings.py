@@ -82,7 +82,7 @@ def _of_leaks(audit: Audit) -> Iterator[str]:
     if found["num_validation_near_training"]:
         yield (
             f"{found['num_validation_near_training']} of {found['num_validation']} validation rows have a prompt that "
-            "is nearly one of training"
+            f"stands in training too, or nearly ({found['num_validation_in_training']} exactly)"
         )
     if found["num_prompts_in_groups"]:
         yield f"{found['num_prompts_in_groups']} prompts are near duplicates of another"

@@ -60,7 +60,7 @@ def _lengths(audit: Audit) -> Iterator[str]:
         won = lengths["longer_wins"]
         if won is not None:
             yield ""
-            ties = f"; {won['num_ties']} ties count half" if won["num_ties"] else ""
+            ties = f", ties ({won['num_ties']}) taken as half" if won["num_ties"] else ""
             yield f"The longer response wins in {shown_share(won['share'])} of pairs{ties}."
 
 
@@ -132,8 +132,8 @@ def _near_duplicates(audit: Audit) -> Iterator[str]:
         f"groups, beside {found['num_equal_rows']} that are equal to an earlier one."
     )
     yield (
-        f"Validation rows whose prompt has a near duplicate in training: {found['num_validation_near_training']} of "
-        f"{found['num_validation']}" + _places(found["places"]) + "."
+        f"Validation rows whose prompt stands in training too, or nearly: {found['num_validation_near_training']} of "
+        f"{found['num_validation']}, {found['num_validation_in_training']} exactly" + _places(found["places"]) + "."
     )
     if found["largest_prompt_groups"]:
         yield ""
@@ -189,4 +189,4 @@ def _quantile(name: str) -> str:
 
 
 def _places(places: Sequence[str]) -> str:
-    return f", as {', '.join(places)}" if places else ""
+    return f" (as {', '.join(places)})" if places else ""
