@@ -39,7 +39,8 @@ def _of_rows(audit: Audit) -> Iterator[str]:
     report = audit["report"]
     num_unusable = sum(num for reason, num in report["dropped"].items() if reason in UNUSABLE)
     if num_unusable and audit.get("on_problem") == "error":
-        yield f"a run stops here: {num_unusable} rows cannot be used; data.on_problem=drop leaves them out"
+        rows = "1 row" if num_unusable == 1 else f"{num_unusable} rows"
+        yield f"a run stops here: {rows} cannot be used; data.on_problem=drop leaves them out"
     for effect in ("dropped", "noted"):
         for reason, num in sorted(report[effect].items(), key=lambda item: -item[1]):
             if reason in NOT_SPECIAL:

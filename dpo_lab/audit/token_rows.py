@@ -74,8 +74,8 @@ def show_row(
         left.remove(whole)
         texts = token_texts(whole, tokenizer, before=encoded.prompt)
         kept: State = "counted" if index in counted else "context"
-        sides.append(Side(name, _states(texts, [kept] * len(response) + ["cut"] * (len(whole) - len(response)))))
-    sides.sort(key=lambda side: (side.name in ("rejected", "undesirable"), side.name.startswith("rank"), side.name))
+        sides.append(Side(name, _states(texts, (kept, len(response)), ("cut", len(whole) - len(response)))))
+    sides.sort(key=lambda side: (side.name in ("rejected", "undesirable"), len(side.name), side.name))
     return ShownRow(example.source, [Side("prompt", _prompt(encoded, fitted, tokenizer)), *sides], notes)
 
 
@@ -126,18 +126,19 @@ def _piece(previous: int | None, token: int, tokenizer: Any) -> str:
 def _prompt(encoded: Encoded, fitted: Encoded, tokenizer: Any | None) -> list[ShownToken]:
     num_cut = len(encoded.prompt) - len(fitted.prompt)
     num_tail = len(fitted.prompt) - encoded.num_bos
-    states = ["context"] * encoded.num_bos + ["cut"] * num_cut + ["context"] * num_tail
-    return _states(token_texts(encoded.prompt, tokenizer), states)
+    texts = token_texts(encoded.prompt, tokenizer)
+    return _states(texts, ("context", encoded.num_bos), ("cut", num_cut), ("context", num_tail))
 
 
 def _whole(encoded: Encoded, tokenizer: Any | None) -> list[Side]:
     parts = [encoded.prompt, *encoded.responses]
     titles = ["prompt", *["response"] * len(encoded.responses)]
     return [
-        Side(title, _states(token_texts(ids, tokenizer), ["cut"] * len(ids)))
+        Side(title, _states(token_texts(ids, tokenizer), ("cut", len(ids))))
         for title, ids in zip(titles, parts, strict=True)
     ]
 
 
-def _states(texts: list[tuple[str, bool]], states: Sequence[State]) -> list[ShownToken]:
+def _states(texts: list[tuple[str, bool]], *runs: tuple[State, int]) -> list[ShownToken]:
+    states: list[State] = [state for state, num in runs for _ in range(num)]
     return [ShownToken(text, state, special) for (text, special), state in zip(texts, states, strict=True)]

@@ -38,7 +38,8 @@ def files(
     chosen and rejected there may be `chosen_score`, `rejected_score` and `probability`, and rejected may be a list.
 
     Args:
-        path: one or more files (.jsonl, .json, .csv, .parquet, each also .gz), or a hub name ``owner/name:split``.
+        path: one or more files (.jsonl, .json, .csv, .tsv, .parquet, each also .gz), or a hub name
+            ``owner/name:split``.
         validation_path: a file or hub name to validate on; then nothing is split off. A training row whose prompt
             is in there too is kept and counted.
         validation_fraction: expected share of distinct prompts that is split off for validation, in [0, 1).

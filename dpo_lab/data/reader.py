@@ -96,7 +96,7 @@ class Reader:
                 self._misnamed.append(dict(values))
             column = self.columns.get(column, column) if column else None
             if not shown:
-                value = values.get(column) if column in values else None
+                value = values.get(column) if column else None
                 shown = excerpt(dict(values) if value is None else value)
         return Problem(source, problem.reason, column, problem.what, shown)
 

@@ -9,6 +9,7 @@ from dpo_lab.data.judgement import IndexPairs, Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import Overflow
 from dpo_lab.data.view import View
+from dpo_lab.errors import UserError
 from dpo_lab.types import Encoded, Example
 
 EOS = 2
@@ -155,3 +156,29 @@ def test_boundary_merges_are_noted():
 def test_encode_that_loses_a_response_is_found_out():
     with pytest.raises(DataError, match="1 of 2 responses"):
         encode_source([pair("p", "a", "b")], lambda _: [Encoded((1,), ((2,),))], 9, "drop", DataReport(), None)
+
+
+def refuse(examples: list[Example]) -> list[Encoded]:
+    for one in examples:
+        if one.prompt == "bad":
+            raise UserError(f"{one.source}: no template")
+    return encode(examples)
+
+
+def test_every_example_that_cannot_be_encoded_is_told():
+    rows = [replace(pair(prompt, "a$", "b$"), source=f"a row {n}") for n, prompt in enumerate(("p", "bad", "q", "bad"))]
+    with pytest.raises(DataError, match="2 rows cannot be used") as caught:
+        encode_source(rows, refuse, 9, "drop", DataReport(), EOS)
+    assert "a row 1: no template\n" in str(caught.value) and "a row 3: no template\n" in str(caught.value)
+    report = DataReport()
+    assert len(encode_source(rows, refuse, 9, "drop", report, EOS, on_problem="drop")) == 2
+    assert report.counts["cannot_encode"] == 2
+    with pytest.raises(DataError, match="1 row cannot be used"):  # nothing would be left
+        encode_source(rows[1:2], refuse, 9, "drop", DataReport(), EOS, on_problem="drop")
+
+
+def test_special_tokens_inside_of_text_are_noted():
+    report = DataReport()
+    rows = [pair("p", "a$", "b$"), replace(pair("p<s>", "a$", "b$"), source="a row 2")]
+    assert len(encode_source(rows, encode, 9, "drop", report, EOS, special_tokens=("<s>", "</s>"))) == 2
+    assert (report.counts["special_token_in_text"], report.places["special_token_in_text"]) == (1, ["a row 2"])
