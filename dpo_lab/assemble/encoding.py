@@ -44,6 +44,11 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted({*added, *map(str, tokenizer.all_special_tokens)}))
 
 
+def special_tokens_of(policy: Policy) -> tuple[str, ...]:
+    """Texts that the tokenizer of `policy` reads as special tokens; none where it has no tokenizer of transformers."""
+    return special_tokens(policy.encoder.tokenizer) if isinstance(policy, CausalLM) else ()
+
+
 def encoding_of(policy: Policy) -> Encoding:
     """How `policy` encodes."""
     tokenizer = policy.encoder.tokenizer if isinstance(policy, CausalLM) else None

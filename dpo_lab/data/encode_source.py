@@ -115,7 +115,8 @@ def _finder(special_tokens: Sequence[str]) -> Callable[[Example], bool]:
 
 
 def _too_long(example: Example, encoded: Encoded, max_length: int) -> Problem:
-    what = f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length}"
+    alone = f"the prompt alone has {len(encoded.prompt)}"
+    what = f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length} ({alone})"
     return Problem(example.source, "overflow", None, what)
 
 

@@ -1,5 +1,6 @@
 """Rows as the model sees them."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.model.tokenizers import TOKENIZERS
 PAIRS = View(frozenset({"pairs"}))
 CHOSEN = View(frozenset({"chosen"}))
 PAIR = Example("the cat", (" sat on the mat.", " did not!"), ((1, 0),), source="a.jsonl row 7")
+WORDS = ("cat", "dog", "mat", "sat", "the", "not", "did", "on", "hello", "there", "world")
 BUILT = {name: build() for name, build in TOKENIZERS.items()}
 
 
@@ -108,12 +110,8 @@ def test_without_a_tokenizer_ids_are_shown():
 
 
 def test_ranks_are_shown_in_order():
-    responses = tuple(
-        f" {word}" for word in ["cat", "dog", "mat", "sat", "the", "not", "did", "on", "hello", "there", "world"]
-    )
+    responses = tuple(f" {word}" for word in WORDS)
     ranking = tuple(reversed(range(11)))
-    ranked = Example(
-        "so", responses, tuple((a, b) for a, b in zip(ranking, ranking[1:], strict=False)), ranking=ranking
-    )
+    ranked = Example("so", responses, tuple(pairwise(ranking)), ranking=ranking)
     assert [side.name for side in show(ranked).sides[1:]] == [f"rank {place}" for place in range(1, 12)]
     assert text(show(ranked), "rank 1", "counted") == " world</s>"
