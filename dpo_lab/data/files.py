@@ -58,6 +58,9 @@ def files(
     paths = [path] if isinstance(path, str) else list(path)
     if not paths:
         raise DataError("data.path names no file.")
+    again = [name for number, name in enumerate(paths) if _same(name) in map(_same, paths[:number])]
+    if again:
+        raise DataError(f"data.path names {again[0]} twice, so each of its rows would count twice. Name it once.")
     _check_columns(columns or {})
     reader = Reader(columns or {}, pairs)
     train = [example for name in paths for example in reader.read(name, _label(name, paths))]
@@ -94,6 +97,12 @@ def _label(name: str, paths: list[str]) -> str:
     short = Path(name).name
     same = [other for other in paths if Path(other).name == short and other != name]
     return name if same or not Path(name).suffix else short
+
+
+def _same(name: str) -> str:
+    """Equal for two names of one local file."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
 
 
 def _check_columns(columns: Mapping[str, str]) -> None:

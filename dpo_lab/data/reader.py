@@ -35,6 +35,7 @@ class Reader:
         self.dropped: list[Problem] = []
         self.report = DataReport()
         self._misnamed: list[dict[str, Any]] = []  # the first rows that lack a column
+        self._any_read = False
 
     def read(self, name: str, label: str) -> list[Example]:
         """Examples of one file; what cannot be used goes to `problems`.
@@ -69,15 +70,21 @@ class Reader:
             raise self._misnamed_error(name, problems[0], list(found), num_rows)
         self.problems += problems
         if examples:
+            self._any_read = True
             not_read = [column for column in found if column not in read]
             self.report.columns_not_read = list(dict.fromkeys(self.report.columns_not_read + not_read))
         self.report.num_read += num_rows
         return examples
 
     def advice(self) -> str:
-        """Which mapping to type, where rows lack a column and another mapping reads some of them; else nothing."""
+        """What to do about rows that lack a column and would be read under other names; nothing where there is none."""
         mapping = self._suggest()
-        return f"For rows that lack a column, map our names to yours: {as_override(mapping)}\n" if mapping else ""
+        if mapping is None:
+            return ""
+        if not self._any_read:
+            return f"{_advise(mapping)}\n"
+        renamed = ", ".join(f"{theirs!r} to {ours!r}" for ours, theirs in mapping.items())
+        return f"Rows that lack a column have it under another name; rename it there: {renamed}\n" if renamed else ""
 
     def _read_row(self, row: Row, source: str) -> Example:
         reasons: list[str] = []
@@ -107,16 +114,15 @@ class Reader:
             if columns <= set(found):
                 return DataError(f"{message}\n{fix}")
         mapping = self._suggest()
-        if num_rows == 1 and mapping is None and self._misnamed and (fix := _wrapped(self._misnamed[0])):
+        if mapping is None and num_rows == 1 and self._misnamed and (fix := _wrapped(self._misnamed[0])):
             return DataError(f"{message}\n{fix}")
-        mapping = mapping or next(iter(mappings(found)), None)
-        if mapping:
-            return DataError(f"{message}\nMap our names to yours: {as_override(mapping)}")
-        # Our own name, so that what is shown can be typed.
-        ours = problem.column if problem.column in COLUMNS and problem.reason == "missing_column" else "prompt"
-        spare = next((column for column in found if column not in COLUMNS), "your_column")
+        if mapping is None:
+            mapping = next(iter(mappings(found)), None)
+        if mapping is not None:
+            return DataError(f"{message}\n{_advise(mapping)}")
         return DataError(
-            f"{message}\nMap our names to yours, for example {as_override({ours: spare})}. Our names are:\n{known}"
+            f"{message}\nNone of these is like a name of ours. Map our names to yours, as in "
+            f"{as_override({'prompt': 'your_column'})}. Our names are:\n{known}"
         )
 
     def _suggest(self) -> dict[str, str] | None:
@@ -127,9 +133,15 @@ class Reader:
                     read_row(Row(values, mapping), self.pairs, "")
                 except RowError:
                     continue
-                if mapping and mapping != self.columns:
+                if mapping != self.columns:
                     return mapping
         return None
+
+
+def _advise(mapping: Mapping[str, str]) -> str:
+    if not mapping:
+        return "They can be read under the names that they have: leave data.columns out."
+    return f"Map our names to yours: {as_override(mapping)}"
 
 
 def _spare_message_keys(values: Mapping[str, Any], read: set[str]) -> Iterator[str]:

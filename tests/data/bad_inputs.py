@@ -60,7 +60,6 @@ def twice_named() -> bytes:
 
 ROW_2 = "a.jsonl row 2"
 CSV = b"prompt,chosen,rejected\n"
-MAP = "data.columns="
 
 REFUSED: dict[str, Bad] = {
     # A column is missing, or has another name.
@@ -69,7 +68,9 @@ REFUSED: dict[str, Bad] = {
     "no prompt in one row": Bad("a.jsonl", without("prompt"), (ROW_2, "no_prompt", "no prompt column")),
     "a typo": Bad("a.jsonl", lines({"prompt": "p", "chosen": "a", "rejectd": "b"}), ("{rejected: rejectd}", "nearest")),
     "a typo in one row": Bad(
-        "a.jsonl", lines(GOOD, {"prompt": "p", "chosen": "a", "rejectd": "b"}), (ROW_2, "nearest is 'rejectd'", MAP)
+        "a.jsonl",
+        lines(GOOD, {"prompt": "p", "chosen": "a", "rejectd": "b"}),
+        (ROW_2, "nearest is 'rejectd'", "rename it there: 'rejectd' to 'rejected'"),
     ),
     "capitals": Bad(
         "a.jsonl", lines({"Prompt": "p", "Chosen": "a", "Rejected": "b"}), ("{prompt: Prompt, chosen: Ch",)
@@ -109,6 +110,9 @@ REFUSED: dict[str, Bad] = {
     "a mapping of a name that is not ours": Bad("a.jsonl", second(), ("data.columns maps promt",), {"promt": "x"}),
     "white space around a name": Bad(
         "a.csv", b"prompt, chosen, rejected\np,a,b\n", ('{chosen: " chosen", rejected: " rejected"}',)
+    ),
+    "a mapping that nothing needs": Bad(
+        "a.jsonl", lines(GOOD), ("no column 'question'", "leave data.columns out"), {"prompt": "question"}
     ),
     "nothing that we know": Bad("a.jsonl", lines({"x": 1, "y": 2}), ("Columns found: x, y", "Our names are")),
     # A value is no text.

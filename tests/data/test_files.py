@@ -163,6 +163,14 @@ def test_nothing_left_after_dropping(tmp_path: Path):
         files(path=write(tmp_path / "a.jsonl", [{**GOOD[0], "chosen": ""}]), on_problem="drop")
 
 
+def test_one_file_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write(tmp_path / "a.jsonl", GOOD)
+    monkeypatch.chdir(tmp_path)
+    for other in (path, "a.jsonl", "./a.jsonl"):
+        with pytest.raises(DataError, match=r"data\.path names .*a\.jsonl twice"):
+            files(path=[path, other])
+
+
 def test_no_path_and_missing_path(tmp_path: Path):
     with pytest.raises(DataError, match="names no file"):
         files(path=[])
