@@ -95,6 +95,8 @@ def _of_tokens(audit: Audit) -> Iterator[str]:
         return
     if fits["num_overlong"]:
         yield f"{fits['num_overlong']} of {fits['num']} rows are longer than data.max_length={fits['max_length']}"
+    if fits["num_identical_if_cut"]:
+        yield f"{fits['num_identical_if_cut']} pairs would be of equal responses if cut (data.on_overflow=truncate)"
     if boundary["num_merged"]:
         yield f"in {boundary['num_merged']} of {boundary['num']} rows a token would lie across prompt and response"
     if boundary["num_apart_differs"]:

@@ -153,7 +153,8 @@ def _tokens(audit: Audit) -> Iterator[str]:
     rooms = ", ".join(f"{percent(float(room))}: {length}" for room, length in fits["length_for_share"].items())
     yield (
         f"Longer than data.max_length={fits['max_length']}: {fits['num_overlong']} of {fits['num']} rows; of "
-        f"{fits['num_prompt_fills_length']} the prompt alone leaves no room. Lengths at which a share of rows fits "
+        f"{fits['num_prompt_fills_length']} the prompt alone leaves no room. Cut to fit, "
+        f"{fits['num_identical_if_cut']} pairs would be of equal responses. Lengths at which a share of rows fits "
         f"whole: {rooms}."
     )
     yield (

@@ -7,6 +7,7 @@ from typing import Any
 
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.encoded import EncodedDataset
+from dpo_lab.data.fit_length import fit_length, num_tokens
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource, Overflow
 from dpo_lab.types import Encoded, Example
@@ -59,16 +60,33 @@ def look_at_tokens(
 
 
 def fitting(view: TokenView, max_length: int) -> dict[str, Any]:
-    """How many examples are longer than `max_length`, and with which length a share of `ROOMS` fits whole."""
+    """How many examples are longer than `max_length`, and with which length a share of `ROOMS` fits whole.
+
+    `num_identical_if_cut`: pairs of different responses that `data.on_overflow=truncate` would make equal.
+    """
     prompts = [len(tokens.prompt) for tokens in view.encoded]
-    totals = sorted(len(tokens.prompt) + max(map(len, tokens.responses), default=0) for tokens in view.encoded)
+    totals = sorted(map(num_tokens, view.encoded))
     return {
         "max_length": max_length,
         "num": len(totals),
         "num_overlong": sum(total > max_length for total in totals),
         "num_prompt_fills_length": sum(prompt >= max_length for prompt in prompts),
+        "num_identical_if_cut": sum(
+            _count_identical_if_cut(example, tokens, max_length)
+            for example, tokens in zip(view.examples, view.encoded, strict=True)
+        ),
         "length_for_share": {f"{room:g}": totals[math.ceil(len(totals) * room) - 1] for room in ROOMS if totals},
     }
+
+
+def _count_identical_if_cut(example: Example, encoded: Encoded, max_length: int) -> int:
+    if num_tokens(encoded) <= max_length or not encoded.prompt:
+        return 0
+    fitted = fit_length(encoded, max_length, "truncate").encoded
+    if fitted is None:
+        return 0
+    whole, cut = encoded.responses, fitted.responses
+    return sum(whole[a] != whole[b] and cut[a] == cut[b] for a, b in example.pairs)
 
 
 def boundaries(view: TokenView, tokenizer: Any | None) -> dict[str, Any]:

@@ -25,14 +25,19 @@ def characters(examples: list[Example]) -> list[Encoded]:
 
 
 def test_lengths_and_what_does_not_fit_by_hand():
-    """Prompt and longest response with its end: 1+3, 2+5, 3+7, 9+3 tokens; of at most 9, the last's prompt fills it."""
-    examples = [pair("p", "aa", "b"), pair("pp", "a", "bbbb"), pair("ppp", "aaaaaa", "b"), pair("p" * 9, "aa", "b")]
+    """Prompt and longest response with its end: 1+3, 2+5, 3+8, 9+3 tokens; of at most 9, the last's prompt fills it.
+
+    Cut to 9, the third pair's responses keep 6 tokens, which they share.
+    """
+    pairs = [("p", "aa", "b"), ("pp", "a", "bbbb"), ("ppp", "aaaaaab", "aaaaaac"), ("p" * 9, "aa", "b")]
+    examples = [pair(*one) for one in pairs]
     view = look_at_tokens(source(*examples, max_length=9), characters, 2, ())
     assert fitting(view, 9) == {
         "max_length": 9,
         "num": 4,
         "num_overlong": 2,
         "num_prompt_fills_length": 1,
+        "num_identical_if_cut": 1,
         "length_for_share": {"0.9": 12, "0.95": 12, "0.99": 12, "1": 12},
     }
     assert view.report.counts == {"overflow_dropped": 1, "prompt_fills_length": 1}
