@@ -127,6 +127,14 @@ class PreferenceModule(pl.LightningModule):
         untrained = self._untrained()
         return tensor_fingerprint(untrained) if untrained else None
 
+    @cached_property
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+
+    def transfer_batch_to_device(self, batch: Window, device: torch.device, dataloader_idx: int) -> Window:
+        """Windows are collated on the CPU, so that nothing has to be looked for there."""
+        return batch if device.type == "cpu" else _to_device(batch, device)
+
     def training_step(self, window: Window, index: int) -> None:
         """Update on one window; what was counted before the update stands in `last_tally`."""
         optimizer, scheduler = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
@@ -136,7 +144,7 @@ class PreferenceModule(pl.LightningModule):
             self._backward_together(window, step)
         else:
             self._backward_apart(window, step)
-        sum_gradients(self.policy.parameters())
+        sum_gradients(self._trained)
         self.last_tally = self.last_tally.over_ranks()
         norm = self._clip_gradient()
         self.last_tally.add("grad_norm", norm[None])
@@ -182,10 +190,11 @@ class PreferenceModule(pl.LightningModule):
 
     def _backward_apart(self, window: Window, step: int) -> None:
         """Each micro-batch by itself, against denominators of the whole window."""
-        denominators = self._denominators(window, step)
+        is_alone = len(window) == 1 and num_ranks() == 1
+        denominators = None if is_alone else self._denominators(window, step)
         for batch in window:
             part = self._objective_on(batch, self._scorer.measure(batch), step)
-            self.manual_backward(self._count_and_add(part, denominators))
+            self.manual_backward(self._count_and_add(part, denominators or _own_denominators(part)))
 
     def _backward_together(self, window: Window, step: int) -> None:
         """The loss on all items of all ranks at once, then its gradient through one micro-batch after the other."""
@@ -226,12 +235,12 @@ class PreferenceModule(pl.LightningModule):
 
     def _clip_gradient(self) -> Tensor:
         """The norm of the gradient before it was clipped."""
-        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._trained if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not bool(norm.isfinite()):  # squares of 1e20 are no float32, though the gradient is one
             norm = torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])
         if self._clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.policy.parameters(), self._clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(self._trained, self._clip_norm, norm)
         return norm
 
     def _count_and_add(self, part: Scored, denominators: dict[str, Tensor], *, is_counted: bool = True) -> Tensor:

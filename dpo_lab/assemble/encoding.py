@@ -8,11 +8,11 @@ from typing import Any
 from dpo_lab.assemble.instantiate import build_objective, instantiate
 from dpo_lab.config.signature import locate
 from dpo_lab.data.source import DataSource
-from dpo_lab.data.text_notes import contents
 from dpo_lab.data.view import View, view_of
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
-from dpo_lab.model.causal_lm import CausalLM, causal_lm
+from dpo_lab.model.causal_lm import causal_lm
+from dpo_lab.model.causal_policy import CausalLM
 from dpo_lab.model.lora import TOKENIZER_FILE, base_of, is_adapter_folder
 from dpo_lab.model.policy import Policy
 from dpo_lab.model.text_encoding import TextEncoder
@@ -72,23 +72,13 @@ def build_view(config: Mapping[str, Any], source: DataSource) -> View:
     return view_of(objective.needs, objective.best_alone, source.max_length)
 
 
-def corpus(source: DataSource) -> list[str]:
-    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of validation."""
-    return [
-        text
-        for example in [*source.train, *source.demonstrations]
-        for part in (example.prompt, *example.responses)
-        for text in contents(part)
-    ]
-
-
 def build_encoding(config: Mapping[str, Any], texts: Sequence[str]) -> Encoding:
     """How the policy of `config` would encode.
 
     No weights are loaded for ``model=causal_lm`` and none are drawn for ``model=tiny``; any other policy is built.
 
     Args:
-        texts: what a tokenizer may be trained on, as `corpus` gives it.
+        texts: what a tokenizer may be trained on, as `dpo_lab.assemble.experiment.corpus` gives it.
 
     Raises:
         UserError: where the model or its tokenizer cannot be had.

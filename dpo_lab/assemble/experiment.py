@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpo_lab.assemble.encoding import corpus, special_tokens_of
+from dpo_lab.assemble.encoding import special_tokens_of
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
@@ -29,6 +29,7 @@ from dpo_lab.reference.reference import Reference
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.seeds import derive_seeds
 from dpo_lab.trainer import TrainerSettings
+from dpo_lab.types import Text
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,8 @@ class Experiment:
     dropout: float
     start_found: bool | None
     tokens_found: bool
-
-    @property
-    def reference_is_policy(self) -> bool:
-        """Whether the reference holds exactly the weights that the policy starts from."""
-        return self.contents.get("reference") == self.contents["initial_weights"]
+    reference_is_policy: bool
+    """Whether before the first update the reference gives exactly what the policy gives."""
 
 
 def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> Experiment:
@@ -83,8 +81,10 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     policy: Policy = build("model", corpus=corpus(source), seed=init_seed, adapter_seed=seeds["init"])
     _check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
-    with policy.below_adapter():  # an adapter begins where the supervised stage ends
-        start_found = None if start is None else train_start(policy, source, start, cache_dir)
+    start_found = None
+    if start is not None:
+        with policy.below_adapter():  # an adapter begins where the supervised stage ends
+            start_found = train_start(policy, source, start, cache_dir)
     tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
     report = source.report.merge(tokens.report)
     for line in report.lines():
@@ -99,6 +99,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
         say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
+    contents = _contents(source, policy, reference)
     return Experiment(
         policy=policy,
         reference=reference,
@@ -113,10 +114,11 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         samples=SampleSettings(**config["samples"]),
         seeds=seeds,
         num_steps=num_steps,
-        contents=_contents(source, policy, reference),
+        contents=contents,
         dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout")),
         start_found=start_found,
         tokens_found=tokens.hit,
+        reference_is_policy=_reference_is_policy(policy, contents),
     )
 
 
@@ -166,6 +168,28 @@ def _contents(source: DataSource, policy: Policy, reference: Reference | None) -
     if reference is not None:
         contents["reference"] = reference.fingerprint()
     return contents
+
+
+def _reference_is_policy(policy: Policy, contents: dict[str, str]) -> bool:
+    """By the hashes of their weights; a fresh adapter has weights of its own and changes no number."""
+    reference, adapter = contents.get("reference"), policy.adapter
+    if reference == contents["initial_weights"]:
+        return True
+    return adapter is not None and adapter.is_zero() and reference == adapter.base_fingerprint()
+
+
+def corpus(source: DataSource) -> list[str]:
+    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of validation."""
+    return [
+        text
+        for example in [*source.train, *source.demonstrations]
+        for part in (example.prompt, *example.responses)
+        for text in _texts(part)
+    ]
+
+
+def _texts(part: Text) -> list[str]:
+    return [part] if isinstance(part, str) else [message["content"] for message in part]
 
 
 def _build(config: Mapping[str, Any], packages: tuple[str, ...], group: str, **given: Any) -> Any:
