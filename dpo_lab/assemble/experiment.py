@@ -204,7 +204,8 @@ def _check_length(source: DataSource, policy: Policy) -> None:
     limit = policy.max_positions
     if limit is not None and source.max_length > limit:
         raise UserError(
-            f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows"
+            f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows "
+            "(with a rotary embedding that changes with the longest row: up to which it does not); use at most that"
         )
 
 

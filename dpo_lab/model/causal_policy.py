@@ -22,6 +22,7 @@ from dpo_lab.model.loading import load_weights_into, read_weights
 from dpo_lab.model.lora import LoraSettings, load_with_adapter
 from dpo_lab.model.padded_scoring import collate_padded, padded_distribution, padded_log_prob
 from dpo_lab.model.policy import Inputs, Policy
+from dpo_lab.model.positions import known_positions
 from dpo_lab.model.quantization import Quantization
 from dpo_lab.model.text_encoding import TextEncoder
 from dpo_lab.types import Encoded, Example, LogProbs
@@ -58,6 +59,7 @@ class CausalLM(Policy):
         self.dropout = dropout
         self.quantization: Quantization | None = quantization
         self._exported_dropout = exported_dropout
+        self._wanted_attention: Attention = attention
         self.attention, self.attention_reason = choose_attention(
             model, attention, dropout=dropout if adapter is None else max(dropout, adapter.dropout)
         )
@@ -86,7 +88,7 @@ class CausalLM(Policy):
 
     @property
     def max_positions(self) -> int | None:
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return known_positions(self.model.config.get_text_config())
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         return self.encoder.encode(examples)
@@ -135,7 +137,7 @@ class CausalLM(Policy):
         return self.encoder.tokenizer.decode(list(response), skip_special_tokens=True)
 
     def load_other(self, path: str) -> "CausalLM":
-        """Held as this one is: in its dtype, and quantised where it is."""
+        """Held as this one is: in its dtype, computed the way that is forced on this one, quantised where it is."""
         model, tokenizer, rates, adapter = load_with_adapter(
             path, LoraSettings(), 0, dtype=self.dtype_name, dropout=self.dropout, quantization=self.quantization
         )
@@ -145,6 +147,7 @@ class CausalLM(Policy):
             dtype=self.dtype_name,
             dropout=self.dropout,
             exported_dropout=rates,
+            attention=self._wanted_attention,
             adapter=adapter,
             quantization=self.quantization,
         )

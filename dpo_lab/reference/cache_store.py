@@ -130,6 +130,16 @@ class CacheStore:
             row[:length] = self._values[shard][offset : offset + length]
         return taken
 
+    def rows_hash(self, keys: np.ndarray) -> str:
+        """Hash of the log-probs of those of `keys[n, 2]` that are here, in their order."""
+        digest, rows = hashlib.sha256(keys.astype("<i8").tobytes()), self.find(keys)
+        rows = rows[rows >= 0]
+        for shard, first, length in zip(
+            self._shard[rows].tolist(), self._offset[rows].tolist(), self._lengths[rows].tolist(), strict=True
+        ):
+            digest.update(self._values[shard][first : first + length].tobytes())
+        return digest.hexdigest()[:16]
+
     def add(self, keys: np.ndarray, lengths: np.ndarray, values: np.ndarray, seconds: float) -> None:
         """Write rows to disk; `load` finds them. `seconds` is what computing them took."""
         header = _HEADER.pack(_MAGIC, self.identity.encode(), len(keys), len(values), seconds)

@@ -28,7 +28,11 @@ class MissingRowsError(UserError):
 
 @dataclass
 class CacheUse:
-    """What the cache did for one run, in distinct responses. `seconds_saved` is what computing the hits once took."""
+    """What the cache did for one run, in distinct responses. `seconds_saved` is what computing the hits once took.
+
+    `rows_hash` is that of all log-probs that the run reads: rows that were computed in other batches, as in a cache
+    that was first built for other data, differ in their last bits, and then so does every number of the run.
+    """
 
     folder: str
     num_hits: int
@@ -39,6 +43,7 @@ class CacheUse:
     num_ignored_files: int
     seconds_saved: float
     seconds_computing: float
+    rows_hash: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -128,7 +128,8 @@ class CachedReference(Reference):
             MissingRowsError: a row is missing and the cache is required.
         """
         store, passes, seconds = self._store(), self.num_forward_passes, 0.0
-        num_rows, missing, drawn = self._look_up(groups, 0 if is_checked_later else self._verify_rows, seed)
+        keys, missing, drawn = self._look_up(groups, 0 if is_checked_later else self._verify_rows, seed)
+        num_rows = len(keys)
         self._refuse_missing(len(missing), num_rows)
         if missing:
             with store.locked(lambda: say("reference: waiting for another process, which computes responses")):
@@ -150,6 +151,7 @@ class CachedReference(Reference):
             num_ignored_files=store.num_ignored,
             seconds_saved=num_hits * store.seconds_per_row,
             seconds_computing=seconds,
+            rows_hash=store.rows_hash(keys),
         )
 
     @torch.no_grad()
@@ -162,8 +164,10 @@ class CachedReference(Reference):
         _, _, drawn = self._look_up(groups, num_rows, seed)
         return len(drawn), self._compare(drawn)
 
-    def _look_up(self, groups: Iterable[KeyedGroups], num_drawn: int, seed: int) -> tuple[int, list[Row], list[Row]]:
-        """Number of distinct responses, those that are missing, and some that are found, drawn at random."""
+    def _look_up(
+        self, groups: Iterable[KeyedGroups], num_drawn: int, seed: int
+    ) -> tuple[np.ndarray, list[Row], list[Row]]:
+        """Distinct keys, the rows that are missing, and some that are found, drawn at random."""
         store, generator = self._store(), np.random.default_rng(seed)
         seen: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
         missing: dict[tuple[int, int], Row] = {}
@@ -184,7 +188,7 @@ class CachedReference(Reference):
                 draws = np.where(found, generator.random(len(rows)), np.inf)
                 drawn += [(float(draws[at]), rows[at]) for at in np.argsort(draws)[:num_drawn] if found[at]]
                 drawn = sorted(drawn, key=lambda draw: draw[0])[:num_drawn]
-        return len(np.unique(np.concatenate(seen), axis=0)), list(missing.values()), [row for _, row in drawn]
+        return np.unique(np.concatenate(seen), axis=0), list(missing.values()), [row for _, row in drawn]
 
     def _build(self, missing: Sequence[Row], num_rows: int, say: Say) -> float:
         """Compute `missing` and write them; how many seconds that took."""

@@ -79,4 +79,8 @@ class FrozenReference(Reference):
         self._policy.to("cpu")
 
     def fingerprint(self) -> str:
+        """Of what it computes: a fresh adapter has random weights, and changes no number of the model below."""
+        adapter = self._policy.adapter
+        if adapter is not None and adapter.is_zero():
+            return adapter.base_fingerprint()
         return self._policy.fingerprint()

@@ -217,6 +217,21 @@ def test_base_and_start_share_the_cache_of_a_frozen_model(llama: Path, tmp_path:
     assert policy.training
 
 
+def test_a_fresh_adapter_beside_a_frozen_copy_asks_for_the_rows_of_the_base_model(llama: Path, tmp_path: Path):
+    """Whatever the seed of its random factor: the other factor is zero, so it changes no number."""
+    groups = [(GROUPS, torch.tensor([[1, 1], [2, 2], [3, 3]]).numpy())]
+    policies = [
+        causal_lm(path=str(llama)),
+        causal_lm(0, path=str(llama), lora_rank=2),
+        causal_lm(1, path=str(llama), lora_rank=2),
+        disturbed(llama),
+    ]
+    used = [frozen(policy, tmp_path).prepare(groups, say=lambda line: None) for policy in policies]  # type: ignore[attr-defined]
+    assert [use.num_computed for use in used] == [3, 0, 0, 3]
+    assert len({use.rows_hash for use in used[:3]}) == 1
+    assert used[3].rows_hash != used[0].rows_hash
+
+
 def test_a_run_with_an_adapter_ends_in_a_plain_model():
     run = run_train(*SMALL, "model.lora_rank=2", "reference=adapter_off", "trainer.max_steps=3", "optimizer.lr=1e-2")
     assert not [name for name in weights_of(run) if "lora" in name or "base_layer" in name]

@@ -90,3 +90,19 @@ def test_it_can_be_moved():
     reference = frozen(build())
     reference.to(torch.device("meta"))
     assert {parameter.device.type for parameter in held_by(reference).parameters()} == {"meta"}
+
+
+def test_another_model_is_computed_the_way_that_is_forced(tmp_path: Path):
+    """The way around a path that fails must lead around it for both."""
+    build().export(tmp_path)
+    forced = tiny(["a text"], 0, hidden_size=16, num_layers=1, num_heads=2, vocab_size=262)
+    assert (forced.attention, forced.load_other(str(tmp_path)).attention) == ("shared", "shared")
+    forced = CausalLM(
+        forced.model,
+        forced.encoder.tokenizer,
+        dtype="float32",
+        dropout=0.0,
+        exported_dropout={},
+        attention="padded",
+    )
+    assert forced.load_other(str(tmp_path)).attention == "padded"
