@@ -4,7 +4,7 @@ A curve is a sum and a count, kept apart until it is read: an average of average
 rank with fewer rows, as much as the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
@@ -77,6 +77,15 @@ class Tally:
             return {}
         sums, counts = torch.stack([*self._sums.values(), *self._counts.values()]).reshape(2, -1).tolist()
         return {name: total / count for name, total, count in zip(self._sums, sums, counts, strict=True) if count}
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """All that it would need to go on exactly from here."""
+        return {"sums": self._sums, "counts": self._counts}
+
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> None:
+        """Go on from what `state` gave."""
+        self._sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self._counts = {name: count.to(device) for name, count in state["counts"].items()}
 
 
 def term_curve(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 import pytorch_lightning as pl
@@ -54,6 +55,24 @@ class StartChecks(pl.Callback):
         self._first_values: dict[str, Tensor] = {}
         self._num_updates = 0
         self._num_gradients = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to finish the checks."""
+        return {
+            "results": self.results,
+            "without_gradient": sorted(self._without_gradient),
+            "first_values": self._first_values,
+            "num_updates": self._num_updates,
+            "num_gradients": self._num_gradients,
+        }
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gave."""
+        self.results = dict(state["results"])
+        self._without_gradient = set(state["without_gradient"])
+        self._first_values = {name: values.to(device) for name, values in state["first_values"].items()}
+        self._num_updates = state["num_updates"]
+        self._num_gradients = state["num_gradients"]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Window, batch_idx: int) -> None:
         if self._num_updates:
