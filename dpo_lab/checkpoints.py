@@ -10,7 +10,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.errors import UserError
 from dpo_lab.interruption import Interruption
-from dpo_lab.module import PreferenceModule
+from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.ranks import gather_over_ranks, num_ranks, rank
 from dpo_lab.recorder import Recorder
 from dpo_lab.run import RunFolder
@@ -133,6 +133,7 @@ class Checkpoints(pl.Callback):
         step, checkpoints = trainer.global_step, self._folder.checkpoints
         if self._settings.save == "none" or step == self._saved_step:
             return
+        _refuse_non_finite(module, step)
         content: dict[str, Any] = {
             "format": FORMAT,
             "step": step,
@@ -162,6 +163,16 @@ def check_content(content: dict[str, Any]) -> None:
         )
     if content["num_ranks"] != num_ranks():
         raise UserError(f"the checkpoint was made by {content['num_ranks']} processes, and here are {num_ranks()}")
+
+
+def _refuse_non_finite(module: PreferenceModule, step: int) -> None:
+    """A finite gradient times a large rate can still be too large a step; such weights replace no checkpoint."""
+    tensors = [tensor for tensor in module.policy.parameters() if tensor.requires_grad]
+    if not bool(torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all()):
+        raise NonFiniteError(
+            f"the weights after optimizer step {step} are not finite, and were not saved; the checkpoints before stay. "
+            "Try a smaller optimizer.lr"
+        )
 
 
 def _set_progress(trainer: pl.Trainer, step: int) -> None:

@@ -5,14 +5,14 @@ rank with fewer rows, as much as the others.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from dpo_lab.log_ratio import log_ratio
 from dpo_lab.needs import Objective
-from dpo_lab.ranks import gather_over_ranks
+from dpo_lab.ranks import gather_over_ranks, num_ranks
 from dpo_lab.types import LogProbs, LossOutput, PreferenceBatch
 
 SMALLEST = 1e-300
@@ -32,60 +32,85 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
+        # What was added waits and is summed at once: a handful of operations, not a handful a curve.
+        self._waiting: list[tuple[str, Tensor, Tensor | None]] = []
+        self._names: list[str] = []
+        self._totals = torch.zeros(2, 0, dtype=torch.float64)
 
     def add(self, name: str, values: Tensor, weight: Tensor | None = None) -> None:
-        """Add each of `values` with its `weight` (1 unless given) to the curve `name`."""
-        values = values.detach().double()
-        weight = torch.ones_like(values) if weight is None else weight.detach().double()
-        total, count = (values * weight).sum(), weight.sum()
-        self._sums[name] = self._sums[name] + total if name in self._sums else total
-        self._counts[name] = self._counts[name] + count if name in self._counts else count
+        """Add each of `values[n]` with its `weight` (1 unless given) to the curve `name`."""
+        self._waiting.append((name, values.detach(), None if weight is None else weight.detach()))
 
     def merge(self, other: "Tally") -> None:
         """Add everything that `other` has counted."""
-        for name, total in other._sums.items():
-            self._sums[name] = self._sums[name] + total if name in self._sums else total
-            count = other._counts[name]
-            self._counts[name] = self._counts[name] + count if name in self._counts else count
+        names, totals = other._settled()
+        if names:
+            self._add_totals(names, totals)
 
     def over_ranks(self) -> "Tally":
         """Everything that all ranks have counted."""
-        plain = {name: (float(self._sums[name]), float(self._counts[name])) for name in self._sums}
-        ranks = gather_over_ranks(plain)
-        if len(ranks) == 1:
+        if num_ranks() == 1:
             return self
+        names, totals = self._settled()
         total = Tally()
-        for counted in ranks:
-            part = Tally()
-            part._sums = {name: torch.tensor(both[0], dtype=torch.float64) for name, both in counted.items()}
-            part._counts = {name: torch.tensor(both[1], dtype=torch.float64) for name, both in counted.items()}
-            total.merge(part)
+        for counted, sums_and_counts in gather_over_ranks((names, totals.cpu())):
+            total._add_totals(counted, sums_and_counts)
         return total
 
     def count(self, name: str) -> float:
         """How much weight the curve `name` has, 0 where nothing was added."""
-        return float(self._counts[name]) if name in self._counts else 0.0
+        names, totals = self._settled()
+        return float(totals[1, names.index(name)]) if name in names else 0.0
 
     def means(self) -> dict[str, float]:
         """Sum over count of every curve, in the order in which they were first added; one transfer from the device.
 
         A curve of which nothing was counted (no response of that kind) is left out.
         """
-        if not self._sums:
-            return {}
-        sums, counts = torch.stack([*self._sums.values(), *self._counts.values()]).reshape(2, -1).tolist()
-        return {name: total / count for name, total, count in zip(self._sums, sums, counts, strict=True) if count}
+        names, totals = self._settled()
+        sums, counts = totals.tolist()
+        return {name: total / count for name, total, count in zip(names, sums, counts, strict=True) if count}
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
+    def state(self) -> dict[str, Any]:
         """All that it would need to go on exactly from here."""
-        return {"sums": self._sums, "counts": self._counts}
+        names, totals = self._settled()
+        return {"names": names, "totals": totals}
 
-    def load_state(self, state: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> None:
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on from what `state` gave."""
-        self._sums = {name: total.to(device) for name, total in state["sums"].items()}
-        self._counts = {name: count.to(device) for name, count in state["counts"].items()}
+        self._waiting, self._names, self._totals = [], list(state["names"]), state["totals"].to(device)
+
+    def _settled(self) -> tuple[list[str], Tensor]:
+        """Names, and ``Float64[2, names]``: sum and count of each."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._add_totals([name for name, _, _ in waiting], _totals_of(waiting))
+        return self._names, self._totals
+
+    def _add_totals(self, names: list[str], totals: Tensor) -> None:
+        own, before = (self._names, self._totals) if not self._waiting else self._settled()
+        if not own and len(set(names)) == len(names):
+            self._names, self._totals = list(names), totals
+        elif own == names:
+            self._totals = before + totals
+        else:
+            self._names = list(dict.fromkeys([*own, *names]))
+            at = torch.tensor([self._names.index(name) for name in (*own, *names)], device=totals.device)
+            both = torch.cat([before.to(totals.device), totals], dim=1)
+            self._totals = both.new_zeros(2, len(self._names)).index_add(1, at, both)
+
+
+def _totals_of(waiting: list[tuple[str, Tensor, Tensor | None]]) -> Tensor:
+    """Sum and count of each addition, ``Float64[2, additions]``."""
+    sizes = [values.shape[0] for _, values, _ in waiting]
+    values = torch.cat([values for _, values, _ in waiting]).double()
+    counts, first = torch.ones_like(values), 0
+    for size, (_, _, weight) in zip(sizes, waiting, strict=True):
+        if weight is not None:
+            counts[first : first + size] = weight
+        first += size
+    lengths = torch.tensor(sizes, device=values.device)
+    return torch.stack([torch.segment_reduce(one, "sum", lengths=lengths) for one in (values * counts, counts)])
 
 
 def term_curve(name: str) -> str:

@@ -1,6 +1,6 @@
 """One optimizer step. It holds policy and reference and knows neither the loss, the model nor the logger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, cast, final
 
@@ -29,9 +29,18 @@ VALIDATION_STEP = -1
 
 
 class NonFiniteError(UserError):
-    """A gradient is infinite or not a number: the update would destroy the weights, so it is not made."""
+    """A gradient is infinite or not a number: the update would destroy the weights, so it is not made.
+
+    `keys` are of the responses in question, `PreferenceBatch.key`; `is_known`: each has a log-probability or a loss
+    that is not finite by itself. Else all of the step are in question.
+    """
 
     exit_code: ClassVar[int] = 6
+
+    def __init__(self, message: str, keys: Sequence[tuple[int, int]] = (), *, is_known: bool = False) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+        self.is_known = is_known
 
 
 OptimizerFactory = Callable[[Policy], tuple[Optimizer, LRScheduler]]
@@ -127,6 +136,14 @@ class PreferenceModule(pl.LightningModule):
         untrained = self._untrained()
         return tensor_fingerprint(untrained) if untrained else None
 
+    @cached_property
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+
+    def transfer_batch_to_device(self, batch: Window, device: torch.device, dataloader_idx: int) -> Window:
+        """Windows are collated on the CPU, so that nothing has to be looked for there."""
+        return batch if device.type == "cpu" else _to_device(batch, device)
+
     def training_step(self, window: Window, index: int) -> None:
         """Update on one window; what was counted before the update stands in `last_tally`."""
         optimizer, scheduler = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
@@ -136,7 +153,7 @@ class PreferenceModule(pl.LightningModule):
             self._backward_together(window, step)
         else:
             self._backward_apart(window, step)
-        sum_gradients(self.policy.parameters())
+        sum_gradients(self._trained)
         self.last_tally = self.last_tally.over_ranks()
         norm = self._clip_gradient()
         self.last_tally.add("grad_norm", norm[None])
@@ -144,15 +161,27 @@ class PreferenceModule(pl.LightningModule):
             "lr", torch.tensor([optimizer.param_groups[0]["lr"]], dtype=torch.float64, device=norm.device)
         )
         if not bool(norm.isfinite()):
-            raise NonFiniteError(
-                f"the gradient at optimizer step {step + 1} is not finite, and the update was not "
-                "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true"
-            )
+            raise self._non_finite(window, step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
         if isinstance(self._reference, MovingReference):
             self._reference.follow(self.policy, step + 1)
+
+    @torch.no_grad()
+    def _non_finite(self, window: Window, step: int) -> NonFiniteError:
+        """Says which responses of the window are to blame, as far as the numbers of each show it."""
+        keys: list[list[int]] = []
+        for part in self.score(window):
+            keys += part.batch.key[_non_finite_rows(part)].tolist()
+        known = bool(keys)
+        keys = keys or [key for batch in window for key in batch.key.tolist()]
+        return NonFiniteError(
+            f"the gradient at optimizer step {step + 1} is not finite, and the update was not "
+            "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true",
+            [(high, low) for high, low in keys],
+            is_known=known,
+        )
 
     def validation_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
         """Scores a window without gradient; returns per-response numbers for the record of predictions."""
@@ -182,10 +211,11 @@ class PreferenceModule(pl.LightningModule):
 
     def _backward_apart(self, window: Window, step: int) -> None:
         """Each micro-batch by itself, against denominators of the whole window."""
-        denominators = self._denominators(window, step)
+        is_alone = len(window) == 1 and num_ranks() == 1
+        denominators = None if is_alone else self._denominators(window, step)
         for batch in window:
             part = self._objective_on(batch, self._scorer.measure(batch), step)
-            self.manual_backward(self._count_and_add(part, denominators))
+            self.manual_backward(self._count_and_add(part, denominators or _own_denominators(part)))
 
     def _backward_together(self, window: Window, step: int) -> None:
         """The loss on all items of all ranks at once, then its gradient through one micro-batch after the other."""
@@ -226,12 +256,12 @@ class PreferenceModule(pl.LightningModule):
 
     def _clip_gradient(self) -> Tensor:
         """The norm of the gradient before it was clipped."""
-        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._trained if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not bool(norm.isfinite()):  # squares of 1e20 are no float32, though the gradient is one
             norm = torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])
         if self._clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.policy.parameters(), self._clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(self._trained, self._clip_norm, norm)
         return norm
 
     def _count_and_add(self, part: Scored, denominators: dict[str, Tensor], *, is_counted: bool = True) -> Tensor:
@@ -258,6 +288,21 @@ class PreferenceModule(pl.LightningModule):
                 totals[name] = totals[name] + added if name in totals else added
         summed = sum_over_ranks(torch.stack([totals[term.name] for term in self.objective.terms]))
         return {term.name: total for term, total in zip(self.objective.terms, summed, strict=True)}
+
+
+def _non_finite_rows(part: Scored) -> Tensor:
+    """``Bool[n]``: rows with a log-probability, or in an item with a loss, that is not finite."""
+    batch, measured = part.batch, part.measured
+    bad = ~measured.policy.token.isfinite().all(1)
+    if measured.reference is not None:
+        bad |= ~measured.reference.token.isfinite().all(1)
+    for output in part.outputs.values():
+        items = ~output.loss.isfinite()
+        if len(items) == len(batch.pairs) and not bool(items.all()):
+            bad[batch.pairs[items].flatten()] = True
+        elif len(items) == len(bad) and not bool(items.all()):
+            bad |= items
+    return bad
 
 
 def _or_one(total: Tensor) -> Tensor:

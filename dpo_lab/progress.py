@@ -15,7 +15,8 @@ SHOWN = (("loss", "loss"), ("rewards/accuracies", "accuracy"), ("rewards/margins
 LINES = 10
 """Lines printed over a whole run where the output is no terminal."""
 
-READ_EVERY_SECONDS = 0.2  # reading a number waits for the device
+DRAW_EVERY_SECONDS = 0.5
+"""Drawing takes milliseconds, and reading a number waits for the device."""
 
 
 @final
@@ -44,6 +45,7 @@ class ProgressReport(pl.Callback):
                 TextColumn("{task.fields[numbers]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
+                auto_refresh=False,
             )
             self._progress.start()
             self._task = self._progress.add_task(
@@ -55,9 +57,9 @@ class ProgressReport(pl.Callback):
         step, now = trainer.global_step, time.monotonic()
         is_last = step >= self._num_steps
         if self._progress is not None:
-            if is_last or now - self._drawn > READ_EVERY_SECONDS:
+            if is_last or now - self._drawn > DRAW_EVERY_SECONDS:
                 self._drawn = now
-                self._progress.update(self._task, completed=step, numbers=self._numbers(pl_module, now))
+                self._progress.update(self._task, completed=step, numbers=self._numbers(pl_module, now), refresh=True)
         elif is_last or step % max(1, self._num_steps // LINES) == 0:
             left = (now - self._started) / (step - self._first_step) * (self._num_steps - step)
             print(

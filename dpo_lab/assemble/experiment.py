@@ -52,11 +52,8 @@ class Experiment:
     dropout: float
     start_found: bool | None
     tokens_found: bool
-
-    @property
-    def reference_is_policy(self) -> bool:
-        """Whether the reference holds exactly the weights that the policy starts from."""
-        return self.contents.get("reference") == self.contents["initial_weights"]
+    reference_is_policy: bool
+    """Whether before the first update the reference gives exactly what the policy gives."""
 
 
 def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> Experiment:
@@ -99,6 +96,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
         say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
+    contents = _contents(source, policy, reference)
     return Experiment(
         policy=policy,
         reference=reference,
@@ -113,10 +111,11 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         samples=SampleSettings(**config["samples"]),
         seeds=seeds,
         num_steps=num_steps,
-        contents=_contents(source, policy, reference),
+        contents=contents,
         dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout")),
         start_found=start_found,
         tokens_found=tokens.hit,
+        reference_is_policy=_reference_is_policy(policy, contents),
     )
 
 
@@ -166,6 +165,14 @@ def _contents(source: DataSource, policy: Policy, reference: Reference | None) -
     if reference is not None:
         contents["reference"] = reference.fingerprint()
     return contents
+
+
+def _reference_is_policy(policy: Policy, contents: dict[str, str]) -> bool:
+    """By the hashes of their weights; a fresh adapter has weights of its own and changes no number."""
+    reference, adapter = contents.get("reference"), policy.adapter
+    if reference == contents["initial_weights"]:
+        return True
+    return adapter is not None and adapter.is_zero() and reference == adapter.base_fingerprint()
 
 
 def corpus(source: DataSource) -> list[str]:

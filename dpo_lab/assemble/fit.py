@@ -12,16 +12,20 @@ from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.reference_rows import prepare_reference
 from dpo_lab.checkpoints import Checkpoints
+from dpo_lab.data.locate import locate
 from dpo_lab.data.view import UNITS
 from dpo_lab.interruption import Interruption
-from dpo_lab.module import PreferenceModule
+from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.progress import ProgressReport
 from dpo_lab.recorder import Recorder
-from dpo_lab.run import RunFolder
+from dpo_lab.run import RunFolder, hex_key
 from dpo_lab.samples import Sample, read_samples, write_samples
 from dpo_lab.start_checks import StartChecks
 
 TABLE_ROWS = 16
+
+MAX_ROWS = 20
+"""Rows that are named when a gradient is not finite."""
 
 
 class ReferenceMovedError(RuntimeError):
@@ -149,8 +153,23 @@ def _begin(
 
 def _train(experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, interruption: Interruption) -> None:
     validation = None if experiment.trainer.validate_every is None else experiment.validation
-    with interruption.deferring():
-        trainer.fit(module, experiment.train, validation)
+    try:
+        with interruption.deferring():
+            trainer.fit(module, experiment.train, validation)
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"{error}\n{_in_question(error, experiment)}", error.keys, is_known=error.is_known
+        ) from None
+
+
+def _in_question(error: NonFiniteError, experiment: Experiment) -> str:
+    """The responses that may have made a gradient that is not finite, by key and, where it is known, by row."""
+    source, policy = experiment.source, experiment.policy
+    places = locate(error.keys, source.train, policy.encode, source.max_length, source.on_overflow, policy.end_id)
+    shown = [f"  {places.get(key, 'borrowed from another row')} (key {hex_key(*key)})" for key in error.keys]
+    title = "rows that are not finite" if error.is_known else "each row by itself is finite; rows of the step"
+    more = [f"  ... and {len(shown) - MAX_ROWS} more"] if len(shown) > MAX_ROWS else []
+    return "\n".join([f"{title}:", *shown[:MAX_ROWS], *more])
 
 
 def _check_reference(experiment: Experiment) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from dpo_lab.model.grouped_attention import grouped_attention, read_spans
@@ -106,4 +107,5 @@ def decision_logits(model: Any, hidden: Float[Tensor, " d h"]) -> Float[Tensor, 
 def _log_probs(model: Any, hidden: Tensor, target: Tensor) -> Tensor:
     logits = decision_logits(model, hidden)
     with torch.autocast(device_type=target.device.type, enabled=False):
-        return logits.gather(-1, target[:, None]).squeeze(-1) - torch.logsumexp(logits, dim=-1)
+        # Its way back needs one tensor as large as the logits; gather and logsumexp need three.
+        return -cross_entropy(logits, target, reduction="none")

@@ -222,5 +222,8 @@ def test_a_run_with_an_adapter_ends_in_a_plain_model():
     assert not [name for name in weights_of(run) if "lora" in name or "base_layer" in name]
     assert run.curve("train/rewards/margins")[1][0] == pytest.approx(0, abs=1e-5)
     assert run.metrics[-1]["val/rewards/margins"] != 0
+    # A fresh adapter changes nothing, so the first batch shows whether the rows on disk are this reference's.
+    assert run.curve("sanity/initial_log_ratio")[1][0] == pytest.approx(0, abs=1e-3)
+    assert run.info["reference_cache"]["num_verified"] == 0
     (checkpoint,) = (run.path / "checkpoints").glob("*.ckpt")
     assert all("lora_" in name for name in load(checkpoint)["state_dict"])

@@ -95,12 +95,13 @@ def start(cfg: DictConfig, folder: Path, cache: Path) -> Child:
     cfg = OmegaConf.merge(cfg, {"runs_dir": str(folder), "cache_dir": str(cache)})  # pyright: ignore
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
+        os.close(descriptor)
         return Child(pid, folder / "torture", log)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
