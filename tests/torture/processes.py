@@ -8,7 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,9 +154,10 @@ def wait_for_save(child: Child, number: int, seconds: float) -> bool:
     while time.monotonic() < deadline:
         folder = child.checkpoints
         if folder is not None:
-            seen |= {path.name for path in folder.glob(".*.partial")}
-            if len(seen) >= number:
-                return True
+            with suppress(FileNotFoundError):  # the run starts over
+                seen |= {path.name for path in folder.glob(f".*{PARTIAL}")}
+        if len(seen) >= number:
+            return True
         if not child.is_alive():
             return False
     raise TimeoutError(f"no save within {seconds} s: see {child.log}")

@@ -54,16 +54,16 @@ class Whole:
     seconds: float
 
 
-def run_whole(root: Path, name: str, overrides: tuple[str, ...]) -> Whole:
-    """Run the whole of one kind, twice: the first fills the caches, the second is timed."""
-    cfg, cache, seconds = config(*overrides), root / "cache" / name, 0.0
-    for attempt in ("first", "second"):
+def run_whole(root: Path, name: str, overrides: tuple[str, ...], *, num: int = 2) -> Whole:
+    """Run the whole of one kind, `num` times: the first fills the caches, the last is timed."""
+    cfg, cache = config(*overrides), root / "cache" / name
+    begun = time.monotonic()
+    for number in range(num):
         begun = time.monotonic()
-        child = start(cfg, root / "whole" / name / attempt, cache)
+        child = start(cfg, root / "whole" / name / str(number), cache)
         _expect(child.wait() == 0, child, "the run left in peace failed")
-        seconds = time.monotonic() - begun
-    (folder,) = (root / "whole" / name / "second").glob("*/*/")
-    return Whole(cfg, folder, cache, seconds)
+    (folder,) = (root / "whole" / name / str(num - 1)).glob("*/*/")
+    return Whole(cfg, folder, cache, time.monotonic() - begun)
 
 
 def kill_at_random(root: Path, whole: Whole, draw: random.Random, num_kills: int, hits: Hits) -> None:
