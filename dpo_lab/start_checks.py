@@ -116,7 +116,8 @@ class StartChecks(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._num_updates += 1
-        if self._num_updates == self._move_updates:
+        # None where a shorter run, of which this is the continuation, has made the check.
+        if self._num_updates == self._move_updates and self._first_values:
             self._check_moves(pl_module)
 
     def _check_gradients(self) -> None:

@@ -98,7 +98,7 @@ def send(number: signal.Signals, times: int = 1) -> Callable[[], None]:
     return lambda: [os.kill(os.getpid(), number) for _ in range(times)].clear()
 
 
-@pytest.mark.parametrize(("kind", "steps"), zip(KINDS, [(1, 4, 5, 7), (4,), (5,)], strict=True))
+@pytest.mark.parametrize(("kind", "steps"), list(zip(KINDS, [(1, 4, 5, 7), (4,), (5,)], strict=True)))
 def test_from_any_step_to_the_same_bits(kind: str, steps: tuple[int, ...], train: Train):
     """A run with a checkpoint at every step, put back to some of them: the middle and the end of an epoch, a step that
     is validated, the last."""
@@ -201,20 +201,21 @@ def test_other_code_is_refused_until_it_is_allowed(train: Train, capsys: pytest.
 
 
 def test_a_finished_run_is_extended_in_a_folder_of_its_own(train: Train, cache: Path):
-    """Seven steps, and from there to nine: bit for bit the run of nine, under an id that tells where it began. It is
+    """Ten steps, and from there to twelve: bit for bit the run of twelve, under an id that tells where it began. It is
     interrupted itself, and goes on."""
-    nine, seven = train("trainer.max_steps=9", runs="nine"), train()
-    with pytest.raises(UserError, match=r"config: trainer.max_steps: 7 then, 9 now"):
-        train("trainer.max_steps=9", f"resume.run={seven.path.name}")
-    longer = ("trainer.max_steps=9", f"resume.run={seven.path.name}", "resume.allow_change=[config]")
-    assert isinstance(stopped_at(8, send(signal.SIGTERM), train, *longer), Stopped)
+    ten, twelve = "trainer.max_steps=10", "trainer.max_steps=12"
+    long, short = train(twelve, runs="twelve"), train(ten)
+    with pytest.raises(UserError, match=r"config: trainer.max_steps: 10 then, 12 now"):
+        train(twelve, f"resume.run={short.path.name}")
+    longer = (twelve, f"resume.run={short.path.name}", "resume.allow_change=[config]")
+    assert isinstance(stopped_at(11, send(signal.SIGTERM), train, *longer), Stopped)
     cfg = config(*SEVEN, *longer, f"cache_dir={cache}", "runs_dir=runs")
     assert command.train(cfg, []) == 0
-    (extended,) = (path for path in seven.path.parent.iterdir() if path.name != seven.path.name)
-    assert compare(extended, nine.path) == []
+    (extended,) = (path for path in short.path.parent.iterdir() if path.name != short.path.name)
+    assert compare(extended, long.path) == []
     info = read_run(extended).info
-    assert info["origin"] == {"run": str(seven.path.absolute()), "id": seven.path.name, "step": 7}
-    assert extended.name != nine.path.name
+    assert info["origin"] == {"run": str(short.path.absolute()), "id": short.path.name, "step": 10}
+    assert extended.name != long.path.name
 
 
 def test_a_run_is_named_by_folder_or_id(train: Train, capsys: pytest.CaptureFixture[str]):
