@@ -169,9 +169,8 @@ def limited() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize(("num_bytes", "refused"), [(20_000, r"step-00000004\.ckpt"), (700, r"metrics\.jsonl")])
-def test_a_full_disk_names_the_file_and_keeps_what_was_there(
-    num_bytes, refused: str, train: Train, whole: Run, limited
-):
+@pytest.mark.usefixtures("capsys")  # else what is said goes into a file, which may not grow either
+def test_a_full_disk_names_the_file_and_keeps_what_was_there(num_bytes, refused, train: Train, whole: Run, limited):
     """From step 4 on no file may grow beyond a size that a checkpoint needs, or that the curves have already."""
     ended = stopped_at(4, lambda: limited(num_bytes), train, "trainer.checkpoint_every=2", "trainer.keep_last=2")
     limited(-1)
@@ -267,7 +266,7 @@ def test_rows_behind_a_gradient_that_is_not_finite_are_named(train: Train, monke
         return found._replace(token=found.token * torch.tensor([float("inf")])) if is_spoilt else found
 
     monkeypatch.setattr(CausalLM, "log_prob", log_prob)
-    monkeypatch.setattr(PreferenceModule, "on_train_start", called.append, raising=False)
+    monkeypatch.setattr(PreferenceModule, "on_train_start", lambda self: called.append(self))
     with pytest.raises(
         NonFiniteError, match=r"(?s)optimizer step 4 is not finite.*rows that are not finite:\n"
     ) as error:
