@@ -136,10 +136,14 @@ class StartChecks(pl.Callback):
         self.results["sanity/fraction_weights_moved"] = fraction
         self._first_values = {}
         if fraction < 0.5:
+            cause = (
+                "the steps are smaller than the weights' rounding. Use model.dtype=float32 (with "
+                "trainer.precision=bf16-mixed for speed) or a larger optimizer.lr"
+                if self._num_gradients
+                else "every gradient was exactly zero, so the loss is flat where the policy stands"
+            )
             warnings.warn(
-                f"only {fraction:.1%} of the sampled weights changed in {self._move_updates} updates: the steps are "
-                "smaller than the weights' rounding. Use model.dtype=float32 (with trainer.precision=bf16-mixed for "
-                "speed) or a larger optimizer.lr",
+                f"only {fraction:.1%} of the sampled weights changed in {self._move_updates} updates: {cause}",
                 WeightsBarelyMoveWarning,
                 stacklevel=2,
             )

@@ -19,8 +19,10 @@ from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.progress import ProgressReport
 from dpo_lab.recorder import Recorder
 from dpo_lab.run import RunFolder, hex_key
+from dpo_lab.run.read import read_rows
 from dpo_lab.samples import Sample, read_samples, write_samples
 from dpo_lab.start_checks import StartChecks
+from dpo_lab.stillness import why_still
 
 TABLE_ROWS = 16
 
@@ -110,6 +112,15 @@ def fit(
     if settings.save != "none":
         _export(experiment, folder)
     summarize_run(experiment, recorder.last_row, before, after, say)
+    _say_if_still(experiment, folder, say)
+
+
+def _say_if_still(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -> None:
+    folder.flush()
+    rows = read_rows(folder.path / "metrics.jsonl")
+    reason = why_still(rows, num_steps=experiment.num_steps, warmup_steps=experiment.warmup_steps)
+    if reason is not None:
+        say(reason)
 
 
 def make_start_checks(experiment: Experiment) -> StartChecks:
