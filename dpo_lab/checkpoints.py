@@ -159,10 +159,13 @@ def check_content(content: dict[str, Any]) -> None:
     """
     if content.get("format") != FORMAT:
         raise UserError(
-            f"the checkpoint has format {content.get('format')}, and this version of dpo_lab reads {FORMAT}"
+            f"the checkpoint has format {content.get('format')}, and this version of dpo_lab reads {FORMAT}; "
+            "fresh=true begins another attempt"
         )
     if content["num_ranks"] != num_ranks():
-        raise UserError(f"the checkpoint was made by {content['num_ranks']} processes, and here are {num_ranks()}")
+        raise UserError(
+            f"the checkpoint was made by {content['num_ranks']} processes, and here are {num_ranks()}; use as many"
+        )
 
 
 def _refuse_non_finite(module: PreferenceModule, step: int) -> None:

@@ -59,7 +59,7 @@ def begin(now: Now, say: Say) -> Begun:
             `resume.run` names no run, or one without a checkpoint.
     """
     config = now.config
-    if config["resume"]["run"] is not None and not config["fresh"]:
+    if config["resume"]["run"] is not None:
         return _go_on_with(find_run(config["runs_dir"], config["resume"]["run"]), now, say)
     identity = run_id(config, now.contents)
     return _go_on(RunFolder.claim(config["runs_dir"], config["name"], identity, fresh=config["fresh"]), now, say)

@@ -93,7 +93,8 @@ def _write_identity(
     step: int,
 ) -> None:
     folder.write_config(config, overrides)
-    folder.write_code_diff(step if folder.info.get("code", provenance["code"]) != provenance["code"] else 0)
+    first_code = folder.info.get("code", provenance["code"])
+    folder.write_code_diff(step if first_code["hash"] != provenance["code"]["hash"] else 0)
     folder.update(
         **provenance,
         **device_info(),
