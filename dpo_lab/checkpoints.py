@@ -74,6 +74,7 @@ class Checkpoints(pl.Callback):
         _set_progress(trainer, content["step"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._interruption.hear()
         if self._resumed is None:
             return
         content, self._resumed = self._resumed, None

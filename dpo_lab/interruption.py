@@ -34,6 +34,7 @@ class Interruption:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._is_deferring = False
+        self._heard: list[signal.Signals] = []
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -46,14 +47,22 @@ class Interruption:
             yield
             return
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
+        self._heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+        self.hear()
         try:
             yield
         finally:
+            self._heard = []
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def hear(self) -> None:
+        """Handle the signals alone, where a library has put a handler of its own before; nothing outside `listening`.
+
+        Lightning's for SIGTERM ends training between two steps, whether there is a checkpoint or not.
+        """
+        for number in self._heard:
+            signal.signal(number, self._handle)
 
     @contextmanager
     def deferring(self) -> Iterator[None]:

@@ -1,11 +1,13 @@
 """One training run on what was assembled: evaluate, train, evaluate, keep."""
 
 import shutil
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from dpo_lab.assemble.evaluation import check_best_metric, evaluate, summarize_run
 from dpo_lab.assemble.experiment import Experiment
@@ -14,7 +16,7 @@ from dpo_lab.assemble.reference_rows import prepare_reference
 from dpo_lab.checkpoints import Checkpoints
 from dpo_lab.data.locate import locate
 from dpo_lab.data.view import UNITS
-from dpo_lab.interruption import Interruption
+from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.progress import ProgressReport
 from dpo_lab.recorder import Recorder
@@ -167,6 +169,8 @@ def _train(experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule
     try:
         with interruption.deferring():
             trainer.fit(module, experiment.train, validation)
+    except SIGTERMException as stopped:  # where nobody listens but Lightning
+        raise Stopped(signal.SIGTERM) from stopped
     except NonFiniteError as error:
         raise NonFiniteError(
             f"{error}\n{_in_question(error, experiment)}", error.keys, is_known=error.is_known

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
+from dpo_lab.assemble import fit
 from dpo_lab.commands import train as command
 from dpo_lab.errors import UserError
 from dpo_lab.interruption import SIGNALS, Stopped
@@ -132,6 +134,28 @@ def test_a_signal_ends_the_run_after_its_step(number, code: int, step: int, trai
     assert kept(run) == [step] and run.metrics[-1]["step"] == step
     assert not (run.path / "model").exists()
     assert compare(train().path, whole.path) == []
+
+
+def test_a_signal_between_two_steps_ends_the_run_after_the_next(train: Train, whole: Run):
+    """It comes while the row of step 3 is written, after all that was asked at the end of that step."""
+
+    class Late(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    original = fit.make_trainer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "make_trainer", lambda *given, **knobs: with_last(original(*given, **knobs), Late()))
+        with pytest.raises(Stopped, match="143"):
+            train()
+    assert kept(the_run()) == [4]
+    assert compare(train().path, whole.path) == []
+
+
+def with_last(trainer: pl.Trainer, callback: pl.Callback) -> pl.Trainer:
+    trainer.callbacks.append(callback)  # pyright: ignore[reportAttributeAccessIssue]
+    return trainer
 
 
 def test_a_second_ctrl_c_ends_at_once(train: Train, whole: Run):
