@@ -83,6 +83,7 @@ class Checkpoints(pl.Callback):
         for config, state in zip(trainer.lr_scheduler_configs, content["lr_schedulers"], strict=True):
             config.scheduler.load_state_dict(state)
         self._generators = content["generators"][rank()]
+        content.clear()  # others hold the dictionary, and in it another copy of the weights, as long as the run lasts
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._generators is not None:

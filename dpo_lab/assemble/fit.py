@@ -47,7 +47,8 @@ def fit(
 
     Args:
         interruption: asked at the end of each optimizer step; None where nobody interrupts.
-        resumed: the content of the checkpoint to go on from, with `folder` put back to it; None: from the beginning.
+        resumed: the content of the checkpoint to go on from, with `folder` put back to it; None: from the beginning. It
+            is emptied once it is restored.
 
     Raises:
         StartCheckError: a check on the first updates failed.
