@@ -106,9 +106,10 @@ class Checkpoints(pl.Callback):
             self._interruption.stop_if_told()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        step, mode, checkpoints = trainer.global_step, self._mode, self._folder.checkpoints
+        step, mode = trainer.global_step, self._mode
         if mode is None or step == 0:
             return
+        checkpoints = self._folder.checkpoints
         value = self._recorder.last_validation.get(self._settings.best_metric, math.nan)
         best = best_step(checkpoints, step, mode)
         if step == self._saved_step:
@@ -132,9 +133,10 @@ class Checkpoints(pl.Callback):
         return best
 
     def _save(self, trainer: pl.Trainer, module: PreferenceModule, value: float | None = None) -> None:
-        step, checkpoints = trainer.global_step, self._folder.checkpoints
+        step = trainer.global_step
         if self._settings.save == "none" or step == self._saved_step:
             return
+        checkpoints = self._folder.checkpoints
         _refuse_non_finite(module, step)
         content: dict[str, Any] = {
             "format": FORMAT,
