@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dpo_lab.errors import UserError
+from dpo_lab.resume import Change
 from dpo_lab.run.compare import changes, may_move_bits, refuse_changes
 
 CONFIG: dict[str, Any] = {
@@ -56,7 +57,7 @@ def test_knobs_are_named_with_both_values():
     ("content", "change"),
     [("data", "data"), ("tokenizer", "tokenizer"), ("initial_weights", "model"), ("reference", "reference")],
 )
-def test_each_content_has_its_name(content: str, change: str):
+def test_each_content_has_its_name(content: str, change: Change):
     (line,) = found(hashes={**HASHES, content: "0" * 64})[change]
     assert line == f"{content.replace('_', ' ')}: {HASHES[content][:12]} then, 000000000000 now"
     gone = {name: value for name, value in HASHES.items() if name != content}
