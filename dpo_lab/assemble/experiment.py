@@ -81,8 +81,10 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     policy: Policy = build("model", corpus=corpus(source), seed=init_seed, adapter_seed=seeds["init"])
     _check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
-    with policy.below_adapter():  # an adapter begins where the supervised stage ends
-        start_found = None if start is None else train_start(policy, source, start, cache_dir)
+    start_found = None
+    if start is not None:
+        with policy.below_adapter():  # an adapter begins where the supervised stage ends
+            start_found = train_start(policy, source, start, cache_dir)
     tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
     report = source.report.merge(tokens.report)
     for line in report.lines():

@@ -17,6 +17,7 @@ CrossCheck = Callable[[Plain], Iterator[str]]
 
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+NO_START = "dpo_lab.start.none"
 
 
 def micro_batch_fits(cfg: Plain) -> Iterator[str]:
@@ -102,10 +103,21 @@ def adapter_is_there(cfg: Plain) -> Iterator[str]:
                 "reference=adapter_off: the policy has no adapter to switch off; give it one with model.lora_rank, or "
                 "use reference=frozen"
             )
-    if model.get("lora_export") == "adapter" and cfg.get("start") is not None:
+    is_changed = cfg.get("start") is not None and _group(cfg, "start").get("_target_") != NO_START
+    if model.get("lora_export") == "adapter" and is_changed:
         yield (
             "model.lora_export: the start changes the model below the adapter, so the adapter alone could not be used; "
             "use merged, or start=none"
+        )
+    if model.get("quantization") is not None and is_changed:
+        yield (
+            "model.quantization: the start trains the model below the adapter, which a quantised one cannot be; use "
+            "start=none, or model.quantization=null"
+        )
+    if model.get("quantization") is not None and not is_trained and model.get("lora_rank") is None:
+        yield (
+            "model.quantization: a quantised model cannot be trained whole; train an adapter on it with "
+            "model.lora_rank, or leave it whole with model.quantization=null"
         )
 
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.fingerprint import model_fingerprint, tensor_fingerprint
+from dpo_lab.model.quantization import is_quantized
 
 NAME = "default"  # peft's own name of a model's only adapter
 INSIDE = ".base_layer."  # peft moves what was at `x.weight` to `x.base_layer.weight`
@@ -104,7 +106,16 @@ class Adapter:
 
     @contextmanager
     def taken_out(self) -> Iterator[None]:
-        """The model as it is without an adapter: under its own names, and all of it to be trained."""
+        """The model as it is without an adapter: under its own names, and all of it to be trained.
+
+        Raises:
+            UserError: it is quantised, so that it cannot be trained.
+        """
+        if is_quantized(self._model):
+            raise UserError(
+                "model.quantization: a start trains the model below the adapter, which a quantised one cannot be; take "
+                "start=none, or model.quantization=null"
+            )
         places = [(*path.rpartition(".")[::2], m) for path, m in self._model.named_modules() if m in self._layers]
         for parent, name, layer in places:
             setattr(self._model.get_submodule(parent), name, layer.base_layer)
@@ -150,10 +161,37 @@ class Adapter:
                     tensor.zero_()
 
     def merged(self) -> Any:
-        """A copy of the model with the adapter added to its weights: a plain transformers model."""
-        return copy.deepcopy(self._wrapped).merge_and_unload()
+        """A copy of the model with the adapter added to its weights: a plain transformers model.
+
+        A quantised one is unpacked first, into the dtype in which it computes: peft would round the sum to 4 bits.
+        """
+        wrapped = copy.deepcopy(self._wrapped)
+        if is_quantized(self._model):
+            wrapped = self._on(wrapped.unload().dequantize(dtype=self._model.dtype))
+        return wrapped.merge_and_unload()
+
+    def _on(self, model: Any) -> Any:
+        """This adapter in `model`, which has the layers of its own under the same names."""
+        import peft
+
+        with torch.random.fork_rng(devices=[]), quietly():
+            wrapped = peft.get_peft_model(model, copy.deepcopy(self._config))
+        places = dict(wrapped.get_base_model().named_parameters())
+        with torch.no_grad():
+            for name, tensor in self.tensors().items():
+                places[name].copy_(tensor)
+        return wrapped
 
     def save(self, folder: Path) -> None:
         """Write the adapter alone; `base` goes into its config."""
         self._config.base_model_name_or_path = self.base
         self._wrapped.save_pretrained(folder)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """peft corrects the orientation of GPT-2's matrices, and says so; it asks transformers by an old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fan_in_fan_out is set to.*")
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*is deprecated.*")
+        yield

@@ -7,7 +7,6 @@ however many responses it has, and nothing is padded.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -16,31 +15,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from dpo_lab.model.flex_attention import RowMasks, flex_attend
+from dpo_lab.model.spans import Span, group_spans
+
 NAME = "dpo_lab_grouped"
-
-
-@dataclass(frozen=True)
-class Span:
-    """Tokens of one response in the packed row, and of the prompt that it answers: where they start, and how many."""
-
-    prompt_at: int
-    prompt_length: int
-    response_at: int
-    response_length: int
-
-    @property
-    def end(self) -> int:
-        return self.response_at + self.response_length
-
-
-def read_spans(spans: Tensor) -> tuple[Span, ...]:
-    """One `Span` a line of ``spans[n, 4]``, in the order of the row."""
-    return tuple(Span(*line) for line in spans.tolist())
 
 
 @contextmanager
 def grouped_attention(config: Any) -> Iterator[None]:
-    """The model with this `config` attends by group; it must be called with ``spans``. Put back afterwards."""
+    """The model with this `config` attends by group, and is to be called with ``spans`` or ``masks``; then put back."""
     _register()
     before = config._attn_implementation
     config._attn_implementation = NAME
@@ -64,7 +47,8 @@ def _attend(
     value: Float[Tensor, "1 g l e"],
     attention_mask: Tensor | None,
     *,
-    spans: Sequence[Span],
+    spans: Sequence[Span] = (),
+    masks: RowMasks | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -72,41 +56,32 @@ def _attend(
     windows: set[int | None] | None = None,
     **ignored: Any,
 ) -> tuple[Float[Tensor, "1 l h e"], None]:
-    """What transformers asks of an attention function. `ignored` are settings of other implementations."""
+    """What transformers asks of an attention function. `ignored` are settings of other implementations.
+
+    Under `masks` the row is one call, otherwise each group of `spans` a few.
+    """
     if windows is not None:
         windows.add(sliding_window)
+    if masks is not None:
+        assert not (module.training and dropout), "FlexAttention has no dropout"
+        attended = flex_attend(query, key, value, masks.of(sliding_window), scale=scaling, softcap=softcap)
+        return attended.transpose(1, 2), None
     num_heads = query.shape[1]
     if key.shape[1] != num_heads:
-        key, value = (part.repeat_interleave(num_heads // part.shape[1], dim=1) for part in (key, value))
+        key, value = (each.repeat_interleave(num_heads // each.shape[1], dim=1) for each in (key, value))
     settings = {"scale": scaling, "dropout_p": dropout if module.training else 0.0}
-    attended = []
+    parts = []
     groups = group_spans(spans)
     if torch.compiler.is_compiling():  # torch 2.13 compiles a split of such sizes into a name that it never sets
         for group in groups:
-            attended += _attend_group(group, 0, query, key, value, sliding_window, softcap, settings)
+            parts += _attend_group(group, 0, query, key, value, sliding_window, softcap, settings)
     else:  # cut into groups first: the gradient of a slice is as large as what it was cut from
         sizes = [group[-1].end - group[0].prompt_at for group in groups]
-        cut = [part.split(sizes, dim=2) for part in (query, key, value)]
-        parts = zip(groups, cut[0], cut[1], cut[2], strict=True)
-        for group, queries, keys, values in parts:
+        cut = [each.split(sizes, dim=2) for each in (query, key, value)]
+        for group, queries, keys, values in zip(groups, cut[0], cut[1], cut[2], strict=True):
             first = group[0].prompt_at
-            attended += _attend_group(group, first, queries, keys, values, sliding_window, softcap, settings)
-    return torch.cat(attended, dim=2).transpose(1, 2), None
-
-
-def group_spans(spans: Sequence[Span]) -> list[list[Span]]:
-    """The responses behind each prompt.
-
-    >>> len(group_spans([Span(0, 2, 2, 3), Span(0, 2, 5, 1), Span(6, 1, 7, 1)]))
-    2
-    """
-    groups: list[list[Span]] = []
-    for span in spans:
-        if groups and groups[-1][0].prompt_at == span.prompt_at:
-            groups[-1].append(span)
-        else:
-            groups.append([span])
-    return groups
+            parts += _attend_group(group, first, queries, keys, values, sliding_window, softcap, settings)
+    return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
 def _attend_group(

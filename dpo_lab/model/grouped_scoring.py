@@ -9,9 +9,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from dpo_lab.model.grouped_attention import grouped_attention, read_spans
+from dpo_lab.model.decisions import decision_mask
+from dpo_lab.model.flex_attention import Kernel, RowMasks
+from dpo_lab.model.grouped_attention import grouped_attention
 from dpo_lab.model.policy import Inputs
-from dpo_lab.types import Encoded
+from dpo_lab.model.spans import read_spans
+from dpo_lab.types import Encoded, LogProbs
 
 HEAD_BYTES = 2**28
 """Logits held at a time, in float32. More are computed in chunks, and once more in the backward pass."""
@@ -71,15 +74,40 @@ def ungroup(inputs: Inputs) -> list[Encoded]:
     return encoded
 
 
-def decided_hidden(model: Any, inputs: Inputs, windows: set[int | None] | None = None) -> Float[Tensor, " d h"]:
+def grouped_log_prob(model: Any, inputs: Inputs, *, kernel: Kernel = "loop") -> LogProbs:
+    """Log-probability of every decision, float32 or wider, nats; of what `collate_groups` gave."""
+    flat = decision_log_probs(model, decided_hidden(model, inputs, kernel=kernel), inputs["target"])
+    mask = decision_mask(inputs["response_length"])
+    return LogProbs(flat.new_zeros(mask.shape).masked_scatter(mask, flat), mask)
+
+
+def grouped_distribution(
+    model: Any, inputs: Inputs, *, kernel: Kernel = "loop"
+) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    """What `grouped_log_prob` gives, and the log-probability of every choice at every decision, nats."""
+    flat = decision_logits(model, decided_hidden(model, inputs, kernel=kernel)).log_softmax(-1)
+    token = flat.gather(-1, inputs["target"][:, None])[:, 0]
+    mask = decision_mask(inputs["response_length"])
+    scattered = flat.new_zeros(*mask.shape, flat.shape[-1]).masked_scatter(mask[..., None], flat)
+    return LogProbs(token.new_zeros(mask.shape).masked_scatter(mask, token), mask), scattered
+
+
+def decided_hidden(
+    model: Any, inputs: Inputs, *, kernel: Kernel = "loop", windows: set[int | None] | None = None
+) -> Float[Tensor, " d h"]:
     """The model's last hidden states at the positions that decide. Into `windows` goes how far each layer sees."""
-    with grouped_attention(model.config.get_text_config()):
+    config, spans = model.config.get_text_config(), read_spans(inputs["spans"])
+    row: dict[str, Any] = {"spans": spans}
+    if kernel == "flex":  # without the spans: compiled layers would be compiled again for each row
+        far = {None, getattr(config, "sliding_window", None)}
+        row = {"masks": RowMasks(spans, far, inputs["input_ids"].device)}
+    with grouped_attention(config):
         output = model.base_model(
             input_ids=inputs["input_ids"],
             position_ids=inputs["position_ids"],
-            spans=read_spans(inputs["spans"]),
             windows=windows,
             use_cache=False,
+            **row,
         )
     return output.last_hidden_state[0, inputs["decided_at"]]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.dropout import set_config_dropout
+from dpo_lab.model.quantization import Quantization, loader_options, refuse_quantized_checkpoint, settle
 
 NUM_NAMES_SHOWN = 5
 
@@ -21,14 +22,16 @@ def load_causal_lm(
     revision: str | None = None,
     trust_remote_code: bool = False,
     tokenizer_folder: str | None = None,
+    quantization: Quantization | None = None,
 ) -> tuple[Any, Any, dict[str, float]]:
     """Model with weights in `dtype` and dropout at `dropout`, tokenizer, and the dropout rates it came with.
 
-    The tokenizer is the model's own unless another folder is named.
+    The tokenizer is the model's own unless another folder is named. `quantization` is of the linear layers, but not of
+    the output head.
 
     Raises:
-        UserError: no such folder; no network and not downloaded before; files that transformers cannot load, or
-            that lack weights of the model.
+        UserError: no such folder; no network and not downloaded before; files that transformers cannot load,
+            that lack weights of the model, or that are quantised already.
     """
     path = _find(path, revision)
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -40,15 +43,18 @@ def load_causal_lm(
         options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(path, **options)
+        refuse_quantized_checkpoint(path, config)
         rates = set_config_dropout(config, dropout)
+        held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
         loader: Any = AutoModelForCausalLM
-        model, loaded = loader.from_pretrained(
-            path, config=config, dtype=getattr(torch, dtype), output_loading_info=True, **options
-        )
+        model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or path, **options)
+    except UserError:
+        raise
     except Exception as error:  # safetensors, tokenizers and code of a model raise types of their own
         raise UserError(f"model {path!r} cannot be loaded as a causal language model: {_say(error)}") from error
     _check_complete(f"model {path!r}", loaded)
+    settle(model)
     num_rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > num_rows:
         raise UserError(

@@ -1,9 +1,6 @@
 """Models with a low-rank adapter, fresh or read from a folder that peft wrote."""
 
 import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from dpo_lab.errors import UserError
-from dpo_lab.model.adapter import Adapter
+from dpo_lab.model.adapter import Adapter, quietly
 from dpo_lab.model.loading import load_causal_lm
 
 LoraExport = Literal["merged", "adapter"]
@@ -30,6 +27,10 @@ class LoraSettings:
     dropout: float = 0.0
     target: LoraTarget | None = None
     export: LoraExport = "merged"
+
+    def is_wanted(self, path: str) -> bool:
+        """Whether there is an adapter: a fresh one, or one at `path`."""
+        return self.rank is not None or is_adapter_folder(path)
 
     def check(self, path: str | None) -> None:
         """Refuse knobs that could not act, before anything is loaded.
@@ -118,7 +119,7 @@ def add_adapter(model: Any, settings: LoraSettings, seed: int, *, base: str | No
         target_modules=target,
     )
     try:
-        with torch.random.fork_rng(devices=[]), _quietly():
+        with torch.random.fork_rng(devices=[]), quietly():
             torch.default_generator.manual_seed(seed)
             wrapped = peft.get_peft_model(model, config)
     except ValueError as error:
@@ -151,22 +152,13 @@ def load_adapter(model: Any, folder: Path, settings: LoraSettings, *, base: str)
             )
         config.lora_dropout = settings.dropout
         config.inference_mode = False
-        with torch.random.fork_rng(devices=[]), _quietly():
+        with torch.random.fork_rng(devices=[]), quietly():
             wrapped = peft.PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=True)
     except UserError:
         raise
     except Exception as error:  # safetensors and peft raise types of their own
         raise UserError(f"adapter {str(folder)!r} cannot be loaded: {type(error).__name__}: {error}") from error
     return Adapter(wrapped, base=base, is_trained=True, exported_alone=settings.export == "adapter")
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """peft corrects the orientation of GPT-2's matrices, and says so; it asks transformers by an old name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fan_in_fan_out is set to.*")
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*is deprecated.*")
-        yield
 
 
 def _peft() -> Any:

@@ -27,6 +27,8 @@ KINDS = {
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "loader", "generators", "loss_states", "reference_state")
 """What has to be equal in the last checkpoints of two runs, all but the record."""
 
+TOO_LATE = "(the run had ended: not counted)"
+
 MAX_KILLS_OF_A_RUN = 3
 SECONDS = 300.0
 
@@ -73,16 +75,19 @@ def kill_at_random(root: Path, whole: Whole, draw: random.Random, num_kills: int
         place, cache = root / f"kill-{hits.num_runs}", whole.cache
         if draw.random() < 0.2:
             cache = place / "cache"  # none yet: what fills it may be killed as well
-        for _ in range(min(draw.randint(1, MAX_KILLS_OF_A_RUN), num_kills - done)):
+        for _ in range(draw.randint(1, MAX_KILLS_OF_A_RUN)):
+            if done == num_kills:
+                break
             child = start(whole.config, place, cache)
             if draw.random() < 0.5:
-                if wait_for_save(child, draw.randint(1, 20), SECONDS):
+                if wait_for_save(child, draw.randint(1, 12), SECONDS):
                     time.sleep(draw.uniform(0, 0.004))
             else:
                 time.sleep(draw.uniform(0, whole.seconds))
+            is_in_time = child.is_alive()
             child.kill()
-            done += 1
-            hits.places[_place(child)] += 1
+            done += is_in_time
+            hits.places[_place(child) if is_in_time else TOO_LATE] += 1
         _finish(whole, place, cache)
         hits.num_runs += 1
 
