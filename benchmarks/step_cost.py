@@ -102,7 +102,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All processes; the record is kept after each round."""
     bench = Bench(args, folder)
     record: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/step_cost.py", *_shown(sys.argv[1:])]),
+        "command": shlex.join(["python", "benchmarks/step_cost.py", *shown(sys.argv[1:])]),
         "machine": machine(),
         "recipe": {
             "size": args.size,
@@ -132,7 +132,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return record
 
 
-def _shown(arguments: Sequence[str]) -> list[str]:
+def shown(arguments: Sequence[str]) -> list[str]:
     """Without where things lie on this machine."""
     return [Path(argument).name if "/" in argument else argument for argument in arguments]
 

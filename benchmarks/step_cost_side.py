@@ -25,6 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
 """Of a Llama with 9.0 and 16.9 million weights, of which the tied vocabulary takes 4.2 and 6.3."""
 
 VOCABULARY = 16_384
+MAX_LENGTH = 512
 Job = dict[str, Any]
 
 
@@ -44,18 +45,24 @@ def peak_bytes() -> int:
 
 def prepare(job: Job) -> dict[str, Any]:
     """Train the tokenizer on the pairs, draw the weights, save both as a plain folder, and encode the pairs."""
+    num_weights = save_model(job["size"], job["data"], Path(job["model"]))
+    pairs = encoded_pairs(job)
+    Path(job["pairs"]).write_text(json.dumps(pairs))
+    return {"num_weights": num_weights, **count_tokens(pairs, job["pairs_a_step"])}
+
+
+def save_model(size: str, data: str, folder: Path) -> int:
+    """Write a model with random weights and the tokenizer of the pairs in `data`; returns the number of weights."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from dpo_lab.assemble.experiment import corpus
     from dpo_lab.data.files import files
 
-    model_folder = Path(job["model"])
-    source = files(path=job["data"], on_problem="drop", validation_fraction=0.0)
-    save_tokenizer(corpus(source), model_folder)
+    save_tokenizer(corpus(files(path=data, on_problem="drop", validation_fraction=0.0)), folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        **SIZES[job["size"]],
+        **SIZES[size],
         vocab_size=VOCABULARY,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
@@ -64,11 +71,8 @@ def prepare(job: Job) -> dict[str, Any]:
         eos_token_id=2,
     )
     model = AutoModelForCausalLM.from_config(config)
-    model.save_pretrained(model_folder)
-    pairs = encoded_pairs(job)
-    Path(job["pairs"]).write_text(json.dumps(pairs))
-    num_weights = sum(tensor.numel() for tensor in model.parameters())
-    return {"num_weights": num_weights, **count_tokens(pairs, job["pairs_a_step"])}
+    model.save_pretrained(folder)
+    return sum(tensor.numel() for tensor in model.parameters())
 
 
 def save_tokenizer(texts: list[str], folder: Path) -> None:
@@ -130,11 +134,13 @@ def compose_config(job: Job) -> dict[str, Any]:
 
     common = (
         "model=causal_lm data=files data.on_problem=drop data.on_overflow=drop data.validation_fraction=0 "
-        "data.shuffle=false data.max_length=512 loss=sigmoid loss.beta=0.1 reference=frozen optimizer=adamw "
-        "optimizer.lr=1e-5 trainer=cpu trainer.clip_norm=1.0 trainer.save=none logger=local samples.num=0"
+        "data.shuffle=false loss=sigmoid loss.beta=0.1 reference=frozen optimizer=adamw optimizer.lr=1e-5 "
+        "trainer.clip_norm=1.0 trainer.save=none logger=local samples.num=0"
     )
+    trainer = f"trainer={'gpu' if job.get('device') == 'cuda' else 'cpu'}"
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
-        config = compose("train", [*common.split(), *job.get("overrides", [])])
+        config = compose("train", [*common.split(), trainer, *job.get("overrides", [])])
+    config.data.max_length = job.get("max_length", MAX_LENGTH)
     config.data.path, config.model.path = job["data"], job["model"]
     config.trainer.max_steps, config.trainer.global_batch_size = job["steps"], job["pairs_a_step"]
     config.trainer.num_threads = job["threads"]
@@ -144,13 +150,14 @@ def compose_config(job: Job) -> dict[str, Any]:
 
 
 class Clock:
-    """CPU seconds at the end of every update, from the start of the process."""
+    """CPU seconds at the end of every update, from the start of the process; or what `read` gives instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], float] = cpu_seconds) -> None:
         self.times: list[float] = []
+        self._read = read
 
     def __call__(self, *_: Any) -> None:
-        self.times.append(cpu_seconds())
+        self.times.append(self._read())
 
     def measured(self, losses: list[float]) -> dict[str, Any]:
         """What both sides report. `start_up` ends with the first update."""
@@ -171,7 +178,7 @@ def installed(package: str) -> str | None:
     return version(package) if package.replace("-", "_") in sys.modules else None
 
 
-def train_dpo_lab(job: Job) -> dict[str, Any]:
+def train_dpo_lab(job: Job, clock: Clock | None = None) -> dict[str, Any]:
     """What ``dpo-lab train`` does: the assembled module, trainer, recorder and progress; losses are the record's."""
     from dataclasses import replace
 
@@ -179,7 +186,7 @@ def train_dpo_lab(job: Job) -> dict[str, Any]:
     from dpo_lab.assemble.fit import fit
     from dpo_lab.run import RunFolder, read_run, run_id
 
-    clock, config = Clock(), compose_config(job)
+    clock, config = clock or Clock(), compose_config(job)
     experiment = assemble(config, say)
     timed = replace(experiment, make_optimizer=with_clock(experiment.make_optimizer, clock))
     run = RunFolder.claim(config["runs_dir"], config["name"], run_id(config, experiment.contents))
@@ -202,7 +209,7 @@ def with_clock(make_optimizer: Callable[..., Any], clock: Clock) -> Callable[...
     return make
 
 
-def train_trl(job: Job) -> dict[str, Any]:
+def train_trl(job: Job, clock: Clock | None = None) -> dict[str, Any]:
     """TRL's trainer on the very token ids that dpo_lab trains on."""
     import torch
     from datasets import Dataset
@@ -211,11 +218,11 @@ def train_trl(job: Job) -> dict[str, Any]:
     from trl_parity_side import COLUMNS, TokenTrainer, watch
 
     torch.set_num_threads(job["threads"])
-    clock = Clock()
+    timed = clock or Clock()
 
     class Timer(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            clock()
+            timed()
 
     def load() -> Any:
         return AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, attn_implementation="sdpa")
@@ -230,12 +237,12 @@ def train_trl(job: Job) -> dict[str, Any]:
         warmup_steps=0,
         optim="adamw_torch_fused",
         max_grad_norm=1.0,
-        bf16=False,
+        bf16=job.get("device") == "cuda",
         gradient_checkpointing=False,
-        max_length=512,
+        max_length=job.get("max_length", MAX_LENGTH),
         train_sampling_strategy="sequential",
         precompute_ref_log_probs=job["precompute"],
-        use_cpu=True,
+        use_cpu=job.get("device") != "cuda",
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -253,14 +260,14 @@ def train_trl(job: Job) -> dict[str, Any]:
     trainer.train()
     if seen[: len(pairs)] != pairs:
         raise SystemExit("TRL trained on other token ids, or in another order, than it was given")
-    return clock.measured([row["loss"] for row in trainer.state.log_history if "loss" in row])
+    return timed.measured([row["loss"] for row in trainer.state.log_history if "loss" in row])
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "prepare": prepare,
     "dpo_lab": train_dpo_lab,
     "trl": train_trl,

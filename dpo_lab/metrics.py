@@ -43,6 +43,9 @@ class Tally:
 
     def merge(self, other: "Tally") -> None:
         """Add everything that `other` has counted."""
+        if not (self._waiting or self._names or other._names):
+            self._waiting = list(other._waiting)
+            return
         names, totals = other._settled()
         if names:
             self._add_totals(names, totals)

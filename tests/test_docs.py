@@ -71,7 +71,19 @@ def test_command_of_the_readme_trains(command: str):
     assert list(Path("runs").glob("*/*/metrics.jsonl"))
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in TRAINS])
+LOOKS = [command for command in COMMANDS if command.startswith(("dpo-lab audit", "dpo-lab inspect"))]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", LOOKS)
+def test_command_of_the_readme_looks(command: str, capsys: pytest.CaptureFixture[str]):
+    _, *arguments = shlex.split(command)
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "in the loss" in shown or "## Tokens" in shown
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in TRAINS + LOOKS])
 def test_command_of_the_readme_answers(command: str):
     _, *arguments = shlex.split(command)
     process = [sys.executable, "-m", "dpo_lab.commands.cli", *arguments]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from dpo_lab.assemble.encoding import special_tokens_of
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
@@ -210,13 +211,24 @@ def _check_length(source: DataSource, policy: Policy) -> None:
 
 
 def _tokens_key(policy: Policy, source: DataSource) -> str:
-    parts = (source.fingerprint, policy.encoding_fingerprint(), str(source.max_length), source.on_overflow)
+    policies = (source.on_overflow, source.on_problem)
+    parts = (source.fingerprint, policy.encoding_fingerprint(), str(source.max_length), *policies)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
 
 
 def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str, EncodedDataset]:
     sets = {"train": source.train, "validation": source.validation}
+    special_tokens = special_tokens_of(policy)
     return {
-        name: encode_source(examples, policy.encode, source.max_length, source.on_overflow, report, policy.end_id)
+        name: encode_source(
+            examples,
+            policy.encode,
+            source.max_length,
+            source.on_overflow,
+            report,
+            policy.end_id,
+            on_problem=source.on_problem,
+            special_tokens=special_tokens,
+        )
         for name, examples in sets.items()
     }

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from dpo_lab.errors import UserError
 from dpo_lab.reference.cache_store import StoreSummary, remove_store, size, summarize_stores
@@ -150,9 +150,10 @@ def _cached(overrides: list[str]) -> Iterator[tuple["CachedReference", "Experime
     """
     from dpo_lab.assemble import assemble
     from dpo_lab.assemble.lightning import computing, make_trainer
+    from dpo_lab.commands.compose import compose
     from dpo_lab.reference.cached import CachedReference
 
-    config = _compose(overrides)
+    config = compose(overrides)
     if config["reference"].get("cache") == "require":
         config["reference"]["cache"] = "auto"
     with computing(config["trainer"].get("num_threads")):
@@ -163,24 +164,6 @@ def _cached(overrides: list[str]) -> Iterator[tuple["CachedReference", "Experime
         experiment.reference.to(trainer.strategy.root_device)
         with trainer.precision_plugin.val_step_context():
             yield experiment.reference, experiment, " ".join(overrides)
-
-
-def _compose(overrides: list[str]) -> dict[str, Any]:
-    """The resolved config of one run."""
-    from omegaconf import OmegaConf
-
-    from dpo_lab.config import ConfigError, find_faults
-    from dpo_lab.config.overrides import review
-    from dpo_lab.config.source import Source
-    from dpo_lab.paths import CONF_DIR
-
-    reviewed = review(overrides, Source(str(CONF_DIR), "train"), multirun=False)
-    faults = reviewed.faults + [fault for config in reviewed.configs for fault in find_faults(config)]
-    if faults:
-        raise ConfigError(*dict.fromkeys(faults))
-    config = reviewed.configs[0]
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
 
 
 def _say(line: str) -> None:

@@ -38,12 +38,17 @@ def main(argv: list[str]) -> int:
     parser.prog = PROGRAM
     args, unknown_flags = parser.parse_known_args(argv)
     if args.shell_completion and any(override.startswith("query=") for override in args.overrides):
-        return completion.query(lambda: _run_hydra(argv), verb="train")
+        return complete(argv, verb="train")
     is_question = args.help or args.hydra_help or args.info is not None or args.shell_completion
     if not is_question or unknown_flags:
         _check_flags(parser, args)
         _check_command(args, unknown_flags)
     return _run_hydra(argv, multirun=args.multirun)
+
+
+def complete(argv: list[str], *, verb: str) -> int:
+    """Answer a shell's query for the overrides behind `verb`."""
+    return completion.query(lambda: _run_hydra(argv), verb=verb)
 
 
 def _check_flags(parser: ArgumentParser, args: Namespace) -> None:

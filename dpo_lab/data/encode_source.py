@@ -1,5 +1,6 @@
 """Examples to token ids: encode, check, fit to a length, count what is lost."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -8,7 +9,9 @@ from dpo_lab.data.errors import DataError, Problem, problems_error
 from dpo_lab.data.fit_length import fit_length, num_tokens
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
-from dpo_lab.data.source import Overflow
+from dpo_lab.data.source import OnProblem, Overflow
+from dpo_lab.data.text_notes import contents
+from dpo_lab.errors import UserError
 from dpo_lab.types import Encoded, Example
 
 
@@ -19,22 +22,30 @@ def encode_source(
     on_overflow: Overflow,
     report: DataReport,
     eos_id: int | None,
+    *,
+    on_problem: OnProblem = "error",
+    special_tokens: Sequence[str] = (),
 ) -> EncodedDataset:
     """Token ids of `examples`, each pair with two different, non-empty responses that fit into `max_length`.
 
     An example stays while anything judged of it does: a pair, a label, an order of two responses.
 
     Counted in `report`: `zero_token_prompt`, `zero_token_response`, `eos_inside_response`, `overflow_dropped`,
-    `prompt_cut`, `response_cut`, `identical_after_encoding` (also by the cut), `boundary_merge`.
+    `prompt_fills_length`, `prompt_cut`, `response_cut`, `identical_after_encoding`, `identical_after_cut`,
+    `boundary_merge`, `special_token_in_text`; and, where problems are dropped, `cannot_encode`.
 
     Args:
         encode: one `Encoded` an example, its responses in order.
         eos_id: the end-of-sequence token, which a response may have at its end only; None where there is none.
+        on_problem: what happens to an example that `encode` refuses.
+        special_tokens: texts that the tokenizer reads as one token of its own, to be noted where data holds them.
 
     Raises:
-        DataError: for `on_overflow="error"`, with every example that does not fit.
+        DataError: for `on_overflow="error"`, with every example that does not fit; with every example that `encode`
+            refuses, unless these are dropped and others are left.
     """
-    encoded = encode(list(examples))
+    examples, encoded = _encode(examples, encode, on_problem, report)
+    find_special = _finder(special_tokens)
     kept: list[Encoded] = []
     judgements: list[Judgement] = []
     too_long: list[Problem] = []
@@ -43,6 +54,8 @@ def encode_source(
             raise DataError(
                 f"{example.source}: encode gave {len(tokens.responses)} of {len(example.responses)} responses"
             )
+        if find_special(example):
+            report.count("special_token_in_text", source=example.source)
         report.count("boundary_merge", tokens.num_boundary_merges, example.source)
         sound = _drop_unsound(tokens, example, report, eos_id)
         if sound is None:
@@ -53,7 +66,7 @@ def encode_source(
         fitted = fit_length(sound[0], max_length, on_overflow)
         for reason in fitted.reasons:
             report.count(reason, source=example.source)
-        distinct = None if fitted.encoded is None else _drop_identical(fitted.encoded, sound[1], example, report)
+        distinct = None if fitted.encoded is None else _drop_identical(sound, fitted.encoded, example, report)
         if distinct is not None:
             kept.append(distinct[0])
             judgements.append(distinct[1])
@@ -62,8 +75,48 @@ def encode_source(
     return EncodedDataset(kept, judgements)
 
 
+def _encode(
+    examples: Sequence[Example],
+    encode: Callable[[list[Example]], list[Encoded]],
+    on_problem: OnProblem,
+    report: DataReport,
+) -> tuple[list[Example], list[Encoded]]:
+    """All at once; where one is refused, each by itself, so that every refusal is told."""
+    try:
+        return list(examples), encode(list(examples))
+    except UserError:
+        pass
+    accepted: list[Example] = []
+    encoded: list[Encoded] = []
+    problems: list[Problem] = []
+    for example in examples:
+        try:
+            encoded += encode([example])
+        except UserError as error:
+            what = str(error).removeprefix(f"{example.source}: ")
+            problems.append(Problem(example.source, "cannot_encode", None, what))
+        else:
+            accepted.append(example)
+    if on_problem == "error" or not accepted:
+        raise problems_error(problems, "Correct them, choose another template (model.chat_template), or drop them.")
+    for problem in problems:
+        report.count(problem.reason, source=problem.source)
+    return accepted, encoded
+
+
+def _finder(special_tokens: Sequence[str]) -> Callable[[Example], bool]:
+    """Whether any text of an example holds one of `special_tokens`."""
+    if not special_tokens:
+        return lambda example: False
+    pattern = re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
+    return lambda example: any(
+        pattern.search(text) for side in (example.prompt, *example.responses) for text in contents(side)
+    )
+
+
 def _too_long(example: Example, encoded: Encoded, max_length: int) -> Problem:
-    what = f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length}"
+    alone = f"the prompt alone has {len(encoded.prompt)}"
+    what = f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length} ({alone})"
     return Problem(example.source, "overflow", None, what)
 
 
@@ -90,13 +143,18 @@ def _drop_unsound(
 
 
 def _drop_identical(
-    encoded: Encoded, judgement: Judgement, example: Example, report: DataReport
+    sound: tuple[Encoded, Judgement], fitted: Encoded, example: Example, report: DataReport
 ) -> tuple[Encoded, Judgement] | None:
-    """Without the pairs of which nothing can be learned."""
-    responses = encoded.responses
-    distinct = [number for number, (a, b) in enumerate(judgement.pairs) if responses[a] != responses[b]]
-    report.count("identical_after_encoding", len(judgement.pairs) - len(distinct), example.source)
-    left = encoded, judgement.keep_pairs(distinct)
+    """What was fitted without the pairs of which nothing can be learned."""
+    whole, judgement = sound
+    pairs, distinct = judgement.pairs, []
+    for number, (a, b) in enumerate(pairs):
+        if fitted.responses[a] != fitted.responses[b]:
+            distinct.append(number)
+        else:
+            by_cut = whole.responses[a] != whole.responses[b]
+            report.count("identical_after_cut" if by_cut else "identical_after_encoding", source=example.source)
+    left = fitted, judgement.keep_pairs(distinct)
     return left if _is_of_use(*left, Judgement.of(example).is_demonstration) else None
 
 

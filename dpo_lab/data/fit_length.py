@@ -8,7 +8,7 @@ from dpo_lab.types import Encoded
 
 
 class Fitted(NamedTuple):
-    """What is left of an example (None: nothing) and why, in reasons of `dpo_lab.data.report.REASONS`."""
+    """What is left of an example (None: nothing) and why, in reasons of `dpo_lab.data.reasons.REASONS`."""
 
     encoded: Encoded | None
     reasons: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ def fit_length(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitt
             "Raise it, or choose data.on_overflow=drop or truncate."
         )
     if on_overflow == "drop":
-        return Fitted(None, ("overflow_dropped",))
+        return Fitted(None, ("overflow_dropped" if len(encoded.prompt) < max_length else "prompt_fills_length",))
     prompt = _cut_prompt(encoded, max_length)
     room = max_length - len(prompt)
     responses = tuple(response[:room] for response in encoded.responses)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from dpo_lab.data.batch import response_key
 from dpo_lab.data.encode_source import encode_source
+from dpo_lab.data.errors import DataError
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import Overflow
 from dpo_lab.types import Encoded, Example
@@ -28,7 +29,11 @@ def locate(
     for example in examples:
         if len(found) == len(wanted):
             break
-        for group in encode_source([example], encode, max_length, overflow, DataReport(), end_id).encoded:
+        try:
+            encoded = encode_source([example], encode, max_length, overflow, DataReport(), end_id).encoded
+        except DataError:  # one that cannot be encoded was dropped, and is in no batch
+            continue
+        for group in encoded:
             for response in group.responses:
                 key = response_key(group.prompt, response)
                 if key in wanted:

@@ -3,6 +3,8 @@
 from typing import Any
 
 from dpo_lab.data.errors import RowError
+from dpo_lab.data.excerpt import excerpt
+from dpo_lab.data.text_notes import contents, is_serialised_chat
 from dpo_lab.types import Message, Text
 
 ROLES = {
@@ -27,7 +29,7 @@ def read_string(value: Any, column: str) -> str:
     if value is None:
         raise RowError("null_value", column, "null where text belongs")
     if not isinstance(value, str):
-        raise RowError("not_text", column, f"{type(value).__name__} {str(value)[:40]!r} where text belongs")
+        raise RowError("not_text", column, f"{type(value).__name__} where text belongs", excerpt(value))
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -39,19 +41,21 @@ def read_text(value: Any, column: str) -> Text:
     """Text, or a list of messages with known roles; a single message becomes a list of one.
 
     Raises:
-        RowError: `null_value`, `not_text`, `broken_unicode`, `bad_message`, `unknown_role`.
+        RowError: `null_value`, `not_text`, `broken_unicode`, `serialised_messages`, `bad_message`, `unknown_role`.
     """
     if isinstance(value, dict):
         return [_read_message(value, column)]
     if isinstance(value, list):
         return [_read_message(item, column) for item in value]
-    return read_string(value, column)
+    text = read_string(value, column)
+    if is_serialised_chat(text):
+        raise RowError("serialised_messages", column, "a list of chat messages that was written as text")
+    return text
 
 
 def is_blank(text: Text) -> bool:
     """Whether there is nothing but white space in `text`."""
-    contents = [text] if isinstance(text, str) else [message["content"] for message in text]
-    return not "".join(contents).strip()
+    return not "".join(contents(text)).strip()
 
 
 def split_conversation(messages: list[Message], column: str) -> tuple[list[Message], list[Message]]:
@@ -77,7 +81,7 @@ def _read_message(value: Any, column: str) -> Message:
     role = value.get("role") or value.get("from")
     content = value["content"] if value.get("content") is not None else value.get("value")
     if not isinstance(role, str):
-        raise RowError("bad_message", column, f"a message with keys {sorted(value)} has no role")
+        raise RowError("bad_message", column, f"a message with keys {excerpt(sorted(value, key=str))} has no role")
     if role not in ROLES:
-        raise RowError("unknown_role", column, f"role {role!r}; known are {', '.join(sorted(ROLES))}")
+        raise RowError("unknown_role", column, f"role {excerpt(role)}; known are {', '.join(sorted(ROLES))}")
     return Message(role=ROLES[role], content=read_string(content, column))

@@ -3,7 +3,8 @@
 import re
 
 from dpo_lab.data.errors import DataError
-from dpo_lab.data.read_files import Rows, has_data_ending
+from dpo_lab.data.read_files import has_data_ending
+from dpo_lab.data.read_json import Rows
 from dpo_lab.hub import prepare_hub_access
 
 _NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(:(?P<split>[\w.%+\[\]:-]+))?")

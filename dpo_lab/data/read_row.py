@@ -8,10 +8,11 @@ from dpo_lab.data.messages import is_blank, read_text
 from dpo_lab.data.rank import PairsRule, rank, rank_positions
 from dpo_lab.data.row import Row, read_label, read_numbers, read_probabilities
 from dpo_lab.data.split_prompt import split_prompt
+from dpo_lab.data.text_notes import notes
 from dpo_lab.types import Example, Text
 
 Count = Callable[[str], None]
-"""Is told each reason of `dpo_lab.data.report.REASONS` that does not end the reading of the row."""
+"""Is told each reason of `dpo_lab.data.reasons.REASONS` that does not end the reading of the row."""
 
 
 def read_row(row: Row, pairs: PairsRule, source: str, count: Count = lambda reason: None) -> Example:
@@ -24,12 +25,15 @@ def read_row(row: Row, pairs: PairsRule, source: str, count: Count = lambda reas
         source: the place of the row, kept in the example.
 
     Raises:
-        RowError: with a reason of `dpo_lab.data.report.REASONS`.
+        RowError: with a reason of `dpo_lab.data.reasons.REASONS`.
     """
     readers = {"ranked": _read_ranked, "chosen": _read_pair, "responses": _read_scored, "label": _read_labelled}
     schema = next((name for name in readers if row.has(name)), None)
     schema = schema or next((name for name in readers if name in row), "chosen")
-    return readers[schema](row, pairs, source, count)
+    example = readers[schema](row, pairs, source, count)
+    for reason in notes(example):
+        count(reason)
+    return example
 
 
 def _read_pair(row: Row, pairs: PairsRule, source: str, count: Count) -> Example:

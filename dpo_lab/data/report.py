@@ -1,58 +1,11 @@
 """What was dropped or cut, by reason, with the places of the first of them."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
-Effect = Literal["dropped", "cut", "noted"]
+from dpo_lab.data.reasons import REASONS, Effect
 
 NUM_PLACES = 3
-
-
-class Reason(NamedTuple):
-    """What happened, to what (the unit that is counted), in words."""
-
-    effect: Effect
-    unit: str
-    text: str
-
-
-REASONS: dict[str, Reason] = {
-    "missing_column": Reason("dropped", "row", "a column is missing"),
-    "null_value": Reason("dropped", "row", "null where text belongs"),
-    "not_text": Reason("dropped", "row", "a value of another type where text belongs"),
-    "broken_unicode": Reason("dropped", "row", "text that is no valid Unicode"),
-    "wrong_encoding": Reason("dropped", "row", "bytes that are not UTF-8"),
-    "broken_json": Reason("dropped", "row", "a line that is not JSON"),
-    "not_an_object": Reason("dropped", "row", "JSON that is no object"),
-    "wrong_num_cells": Reason("dropped", "row", "more or fewer cells than the header"),
-    "bad_message": Reason("dropped", "row", "a chat message without a role or content"),
-    "unknown_role": Reason("dropped", "row", "a chat role that is not known"),
-    "mixed_types": Reason("dropped", "row", "one side is text, the other is messages"),
-    "no_prompt": Reason("dropped", "row", "no prompt column, and the text is no Human/Assistant transcript"),
-    "empty_prompt": Reason("dropped", "row", "the prompt is empty"),
-    "prompt_ends_on_assistant": Reason("dropped", "row", "the last message of the prompt is the assistant's"),
-    "prompts_differ": Reason("dropped", "row", "chosen and rejected answer different prompts"),
-    "empty_response": Reason("dropped", "row", "a response is empty"),
-    "ends_on_human_turn": Reason("dropped", "row", "a response holds a turn of the human"),
-    "chosen_equals_rejected": Reason("dropped", "row", "chosen equals rejected"),
-    "bad_scores": Reason("dropped", "row", "scores that are not one finite number a response"),
-    "no_pair": Reason("dropped", "row", "no response is better than another"),
-    "bad_label": Reason("dropped", "row", "a label that is none of true, false, 1, 0"),
-    "bad_probability": Reason("dropped", "row", "a probability that is no number in [0, 1]"),
-    "one_response": Reason("dropped", "row", "a ranked list without two different responses"),
-    "repeated_response": Reason("dropped", "response", "it stands at a better place of its list already"),
-    "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
-    "zero_token_prompt": Reason("dropped", "row", "the prompt has no token"),
-    "zero_token_response": Reason("dropped", "response", "the response has no token"),
-    "eos_inside_response": Reason("dropped", "response", "an end-of-sequence token before the end"),
-    "identical_after_encoding": Reason("dropped", "pair", "both responses have the same token ids"),
-    "prompt_cut": Reason("cut", "row", "the prompt was cut from the left"),
-    "response_cut": Reason("cut", "row", "a response was cut from the right and has no end-of-sequence token"),
-    "score_against_pair": Reason("noted", "row", "a rejected response with a higher score than the chosen one"),
-    "prompt_in_validation": Reason("noted", "row", "training row whose prompt is in the validation file too"),
-    "boundary_merge": Reason("noted", "response", "its first token would have merged with the end of the prompt"),
-}
-"""Every reason that can be counted. Of a row that has several faults, the first found counts."""
 
 
 @dataclass
@@ -85,7 +38,7 @@ class DataReport:
             KeyError: for a reason that `REASONS` does not list.
         """
         if reason not in REASONS:
-            raise KeyError(f"reason {reason!r} is not listed in dpo_lab.data.report.REASONS")
+            raise KeyError(f"reason {reason!r} is not listed in dpo_lab.data.reasons.REASONS")
         if not n:
             return
         self.counts[reason] = self.counts.get(reason, 0) + n
@@ -136,7 +89,7 @@ class DataReport:
     def lines(self) -> list[str]:
         """For people: the sizes, then one line a reason with the first places, then the columns not read."""
         lines = [f"{_plural(self.num_read, 'row')} read: {self.num_train} train, {self.num_validation} validation"]
-        for reason, (effect, unit, text) in REASONS.items():
+        for reason, (effect, unit, text, _) in REASONS.items():
             if reason in self.counts:
                 places = ", ".join(self.places[reason])
                 at = f", at {places}" if places else ""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_lab.data.errors import RowError
+from dpo_lab.data.excerpt import excerpt
+from dpo_lab.data.suggest import nearest_column
 
 COLUMNS = {
     "prompt": "text or chat messages",
@@ -40,7 +42,7 @@ class Row:
         """
         gone = [theirs for theirs in columns.values() if theirs not in values]
         if gone:
-            raise RowError("missing_column", gone[0], f"no column {gone[0]!r}")
+            raise _missing(gone[0], values)
         self._values, self._columns = values, columns
         self.read: set[str] = set()
 
@@ -53,7 +55,7 @@ class Row:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self:
-            raise RowError("missing_column", name, f"no column {name!r}")
+            raise _missing(name, self._values)
         theirs = self._columns.get(name, name)
         self.read.add(theirs)
         return self._values[theirs]
@@ -68,7 +70,7 @@ def read_numbers(value: Any, column: str, num: int) -> tuple[float, ...]:
     numbers = [_number(each) for each in (value if isinstance(value, list) else [value])]
     known = tuple(number for number in numbers if number is not None)
     if len(numbers) != num or len(known) != num:
-        raise RowError("bad_scores", column, f"{str(value)[:40]} is not {num} finite number{'s' * (num > 1)}")
+        raise RowError("bad_scores", column, f"{excerpt(value)} is not {num} finite number{'s' * (num > 1)}")
     return known
 
 
@@ -81,7 +83,7 @@ def read_probabilities(value: Any, column: str, num: int) -> tuple[float, ...]:
     numbers = [_number(each) for each in (value if isinstance(value, list) else [value])]
     known = tuple(number for number in numbers if number is not None and 0 <= number <= 1)
     if len(numbers) != num or len(known) != num:
-        raise RowError("bad_probability", column, f"{str(value)[:40]} is not {num} number{'s' * (num > 1)} in [0, 1]")
+        raise RowError("bad_probability", column, f"{excerpt(value)} is not {num} number{'s' * (num > 1)} in [0, 1]")
     return known
 
 
@@ -94,7 +96,7 @@ def read_label(value: Any, column: str) -> int:
     if isinstance(value, str):
         value = LABEL_WORDS.get(value.strip().lower(), value)
     if not isinstance(value, int | float) or value not in (0, 1):
-        raise RowError("bad_label", column, f"{str(value)[:40]!r} is none of true, false, 1, 0")
+        raise RowError("bad_label", column, f"{excerpt(value)} is none of true, false, 1, 0")
     return int(value)
 
 
@@ -105,5 +107,16 @@ def _number(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _missing(name: str, values: Mapping[str, Any]) -> RowError:
+    nearest = nearest_column(name, values)
+    asked = f"; the nearest is {nearest!r}" if nearest else ""
+    return RowError("missing_column", name, f"no column {name!r}{asked}", f"has {', '.join(map(str, values))}"[:200])

@@ -20,7 +20,7 @@ from dpo_lab.data.report import DataReport
 from dpo_lab.types import Encoded
 from dpo_lab.whole_files import write_whole
 
-FORMAT = 3
+FORMAT = 4
 
 _SCHEMA = pyarrow.schema(
     {

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from dpo_lab.data.errors import RowError
+from dpo_lab.data.excerpt import around_difference
 
 ASSISTANT = "\n\nAssistant:"
 
@@ -45,7 +46,9 @@ def split_transcripts(texts: Sequence[str], columns: Sequence[str]) -> tuple[str
     """
     sides = [split_transcript(text, column) for text, column in zip(texts, columns, strict=True)]
     if any(prompt != sides[0][0] for prompt, _ in sides):
-        raise RowError("prompts_differ", None, "chosen and rejected differ before their last Assistant turn")
+        differing = next(prompt for prompt, _ in sides if prompt != sides[0][0])
+        what = "chosen and rejected differ before their last Assistant turn"
+        raise RowError("prompts_differ", None, what, around_difference(sides[0][0], differing))
     for (_, response), column in zip(sides, columns, strict=True):
         if has_human_turn(response):
             raise RowError("ends_on_human_turn", column, f"a Human turn in the response: {response[:40]!r}")

@@ -9,6 +9,7 @@ from dpo_lab.data.judgement import IndexPairs, Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import Overflow
 from dpo_lab.data.view import View
+from dpo_lab.errors import UserError
 from dpo_lab.types import Encoded, Example
 
 EOS = 2
@@ -59,6 +60,7 @@ def test_sound_examples_stay():
         (Example("p", ("",), source="a row 1"), "zero_token_response"),
         (pair("p", "a$", "a$"), "identical_after_encoding"),
         (pair("p" * 99, "a$", "b$"), "overflow_dropped"),
+        (pair("p" * 100, "a$", "b$"), "prompt_fills_length"),
     ],
 )
 def test_what_is_dropped_is_counted(example: Example, reason: str):
@@ -69,7 +71,7 @@ def test_what_is_dropped_is_counted(example: Example, reason: str):
 def test_pair_that_differs_only_behind_the_cut_is_dropped():
     """max_length 6, prompt 1: responses of 5 tokens, equal there."""
     dataset, counts = run([pair("p", "abcdefX$", "abcdefY$")], max_length=6, on_overflow="truncate")
-    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_encoding": 1})
+    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_cut": 1})
 
 
 def test_the_rest_of_a_list_survives_one_bad_response():
@@ -127,7 +129,7 @@ def test_identical_pairs_take_their_probability_with_them():
         ranking=(0, 1, 2),
     )
     dataset, counts = run([example], max_length=3, on_overflow="truncate")
-    assert counts == {"response_cut": 1, "identical_after_encoding": 1}
+    assert counts == {"response_cut": 1, "identical_after_cut": 1}
     assert dataset.judgements == [Judgement(((0, 1), (0, 2)), (0.9, 0.7), ranking=(0, 1, 2))]
     (item,) = dataset.items(View(frozenset({"ranking"})))
     assert (item.responses, item.pairs) == ((0, 1), (0,))
@@ -136,7 +138,7 @@ def test_identical_pairs_take_their_probability_with_them():
 def test_list_that_has_become_one_response_is_dropped():
     example = Example("p", ("bbX$", "bbY$"), ((0, 1),), (2.0, 1.0))
     dataset, counts = run([example], max_length=3, on_overflow="truncate")
-    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_encoding": 1})
+    assert (len(dataset), counts) == (0, {"response_cut": 1, "identical_after_cut": 1})
 
 
 def test_all_examples_that_do_not_fit_are_in_one_error():
@@ -154,3 +156,29 @@ def test_boundary_merges_are_noted():
 def test_encode_that_loses_a_response_is_found_out():
     with pytest.raises(DataError, match="1 of 2 responses"):
         encode_source([pair("p", "a", "b")], lambda _: [Encoded((1,), ((2,),))], 9, "drop", DataReport(), None)
+
+
+def refuse(examples: list[Example]) -> list[Encoded]:
+    for one in examples:
+        if one.prompt == "bad":
+            raise UserError(f"{one.source}: no template")
+    return encode(examples)
+
+
+def test_every_example_that_cannot_be_encoded_is_told():
+    rows = [replace(pair(prompt, "a$", "b$"), source=f"a row {n}") for n, prompt in enumerate(("p", "bad", "q", "bad"))]
+    with pytest.raises(DataError, match="2 rows cannot be used") as caught:
+        encode_source(rows, refuse, 9, "drop", DataReport(), EOS)
+    assert "a row 1: no template\n" in str(caught.value) and "a row 3: no template\n" in str(caught.value)
+    report = DataReport()
+    assert len(encode_source(rows, refuse, 9, "drop", report, EOS, on_problem="drop")) == 2
+    assert report.counts["cannot_encode"] == 2
+    with pytest.raises(DataError, match="1 row cannot be used"):  # nothing would be left
+        encode_source(rows[1:2], refuse, 9, "drop", DataReport(), EOS, on_problem="drop")
+
+
+def test_special_tokens_inside_of_text_are_noted():
+    report = DataReport()
+    rows = [pair("p", "a$", "b$"), replace(pair("p<s>", "a$", "b$"), source="a row 2")]
+    assert len(encode_source(rows, encode, 9, "drop", report, EOS, special_tokens=("<s>", "</s>"))) == 2
+    assert (report.counts["special_token_in_text"], report.places["special_token_in_text"]) == (1, ["a row 2"])

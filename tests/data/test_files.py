@@ -51,7 +51,7 @@ def test_all_bad_rows_are_in_one_error_that_says_the_way_on(tmp_path: Path):
     assert "data.on_problem=drop" in message
     assert "a.jsonl row 41: " in message
     assert "a.jsonl row 42, column 'rejected'" in message
-    assert "v.jsonl row 2, column 'chosen': int '1'" in message
+    assert "v.jsonl row 2, column 'chosen': int where text belongs: 1" in message
 
 
 def test_dropped_rows_are_counted(tmp_path: Path):
@@ -134,7 +134,7 @@ def test_demonstrations_of_single_labels_are_the_desirable_ones(tmp_path: Path):
 
 
 def test_score_that_contradicts_its_pair_is_noted(tmp_path: Path):
-    rows = [{**GOOD[0], "chosen_score": 1, "rejected_score": score} for score in (0, 1, 2)]
+    rows = [{**GOOD[score], "chosen_score": 1, "rejected_score": score} for score in (0, 1, 2)]
     source = files(path=write(tmp_path / "a.jsonl", rows), validation_fraction=0.0)
     assert source.report.counts == {"score_against_pair": 1}
     assert source.report.places == {"score_against_pair": ["a.jsonl row 3"]}
@@ -161,6 +161,14 @@ def test_empty_file(tmp_path: Path, name: str):
 def test_nothing_left_after_dropping(tmp_path: Path):
     with pytest.raises(DataError, match=r"No row of data\.path is left"):
         files(path=write(tmp_path / "a.jsonl", [{**GOOD[0], "chosen": ""}]), on_problem="drop")
+
+
+def test_one_file_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write(tmp_path / "a.jsonl", GOOD)
+    monkeypatch.chdir(tmp_path)
+    for other in (path, "a.jsonl", "./a.jsonl"):
+        with pytest.raises(DataError, match=r"data\.path names .*a\.jsonl twice"):
+            files(path=[path, other])
 
 
 def test_no_path_and_missing_path(tmp_path: Path):

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from dpo_lab.data.report import NUM_PLACES, REASONS, DataReport
+from dpo_lab.data.reasons import REASONS
+from dpo_lab.data.report import NUM_PLACES, DataReport
 
 
 def make_report() -> DataReport:

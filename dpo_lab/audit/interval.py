@@ -1,0 +1,86 @@
+"""Shares with an interval that knows that judgements of one prompt are not independent."""
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+Z95 = 1.959964
+"""Quantile of the normal distribution for a two-sided interval of 95 %."""
+
+
+class Share(NamedTuple):
+    """A share in [0, 1], its 95 % interval, and how many values stand behind it."""
+
+    estimate: float
+    low: float
+    high: float
+    num: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        return self._asdict()
+
+
+def share(values: Sequence[float], clusters: Sequence[Hashable]) -> Share | None:
+    """Mean of `values` in [0, 1], whose clusters are independent of each other; None where there is none.
+
+    The variance is that of a ratio over clusters (Liang and Zeger 1986); the interval is Wilson's (1927) for as many
+    independent values as would have this variance, so that it stays inside of [0, 1].
+
+    >>> share([1, 1, 0, 0], "abcd")
+    Share(estimate=0.5, low=0.06..., high=0.93..., num=4)
+    """
+    sums: defaultdict[Hashable, float] = defaultdict(float)
+    counts: defaultdict[Hashable, float] = defaultdict(float)
+    for value, cluster in zip(values, clusters, strict=True):
+        sums[cluster] += value
+        counts[cluster] += 1
+    return share_of_sums(list(sums.values()), list(counts.values()))
+
+
+def share_of_sums(sums: Sequence[float], counts: Sequence[float]) -> Share | None:
+    """`share` of values that were added up in each cluster."""
+    total = sum(counts)
+    if not total:
+        return None
+    estimate = min(1.0, max(0.0, sum(sums) / total))
+    num_clusters = len(counts)
+    independent = float(min(total, num_clusters))
+    if num_clusters > 1 and 0 < estimate < 1:
+        spread = sum((part - estimate * count) ** 2 for part, count in zip(sums, counts, strict=True))
+        variance = spread / total**2 * num_clusters / (num_clusters - 1)
+        if variance > 0:
+            independent = min(float(total), estimate * (1 - estimate) / variance)
+        # Of few clusters the spread itself is hardly known: Student's quantile in place of the normal one.
+        independent *= (Z95 / student(num_clusters - 1)) ** 2
+    low, high = wilson(estimate, independent)
+    return Share(estimate, low, high, round(total))
+
+
+def student(freedom: int) -> float:
+    """The quantile of Student's distribution for a two-sided 95 % interval, by Hill's expansion (CACM 396, 1970).
+
+    >>> [round(student(freedom), 2) for freedom in (1, 2, 4, 30)]
+    [12.71, 4.3, 2.77, 2.04]
+    """
+    exact = {1: 12.7062, 2: 4.3027, 3: 3.1824}
+    z, n = Z95, freedom
+    terms = (
+        z,
+        (z**3 + z) / (4 * n),
+        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2),
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3),
+    )
+    return exact.get(freedom, sum(terms))
+
+
+def wilson(estimate: float, num: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share that was seen among `num` independent values.
+
+    >>> [round(bound, 3) for bound in wilson(0.5, 100)]
+    [0.404, 0.596]
+    """
+    z2 = Z95**2
+    centre = (estimate + z2 / (2 * num)) / (1 + z2 / num)
+    half = Z95 / (1 + z2 / num) * math.sqrt(estimate * (1 - estimate) / num + z2 / (4 * num**2))
+    return max(0.0, min(estimate, centre - half)), min(1.0, max(estimate, centre + half))

@@ -1,0 +1,144 @@
+"""One example as the model sees it: which tokens, where from, which of them the loss counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dpo_lab.data.encode_source import encode_source
+from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.reasons import REASONS
+from dpo_lab.data.report import DataReport
+from dpo_lab.data.source import Overflow
+from dpo_lab.data.view import View
+from dpo_lab.types import Encoded, Example
+
+State = Literal["context", "counted", "cut"]
+"""`context` is not counted by the loss, `counted` is, `cut` was left out to fit the length."""
+
+
+@dataclass(frozen=True)
+class ShownToken:
+    """A token as text; `is_special` for those that stand for no text."""
+
+    text: str
+    state: State
+    is_special: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """The prompt, or one response, under its name (prompt, chosen, rejected, rank 1, desirable, ...)."""
+
+    name: str
+    tokens: list[ShownToken]
+
+    def num(self, state: State) -> int:
+        return sum(token.state == state for token in self.tokens)
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """An example in tokens; `notes` say what happened to it. Where it `is_left_out`, no loss sees it."""
+
+    source: str
+    sides: list[Side]
+    notes: list[str]
+    is_left_out: bool = False
+
+
+def show_row(
+    example: Example,
+    encoded: Encoded,
+    tokenizer: Any | None,
+    *,
+    max_length: int,
+    on_overflow: Overflow,
+    end_id: int | None,
+    view: View,
+) -> ShownRow:
+    """`example`, which is `encoded` before any cut, as a run with this `view` would train on it."""
+    report = DataReport()
+    kind: Overflow = "drop" if on_overflow == "error" else on_overflow
+    dataset = encode_source([example], lambda _: [encoded], max_length, kind, report, end_id)
+    notes = [f"{REASONS[reason].effect}: {REASONS[reason].text} [{reason}]" for reason in report.counts]
+    items = dataset.items(view)
+    if not items:
+        return ShownRow(example.source, _whole(encoded, tokenizer), [*notes, "nothing of it is trained on"], True)
+    fitted, judgement = dataset.encoded[0], dataset.judgements[0]
+    counted = {index for item in items for index in item.responses}
+    sides, left = [], list(encoded.responses)
+    for index, (response, name) in enumerate(
+        zip(fitted.responses, names(judgement, len(fitted.responses)), strict=True)
+    ):
+        whole = next(ids for ids in left if ids[: len(response)] == response)
+        left.remove(whole)
+        texts = token_texts(whole, tokenizer, before=encoded.prompt)
+        kept: State = "counted" if index in counted else "context"
+        sides.append(Side(name, _states(texts, (kept, len(response)), ("cut", len(whole) - len(response)))))
+    sides.sort(key=lambda side: (side.name in ("rejected", "undesirable"), len(side.name), side.name))
+    return ShownRow(example.source, [Side("prompt", _prompt(encoded, fitted, tokenizer)), *sides], notes)
+
+
+def names(judgement: Judgement, num: int) -> list[str]:
+    """What each of `num` responses is called.
+
+    >>> names(Judgement(pairs=((1, 0),)), 2), names(Judgement(ranking=(2, 0, 1)), 3)
+    (['rejected', 'chosen'], ['rank 2', 'rank 3', 'rank 1'])
+    """
+    if judgement.labels is not None:
+        return ["desirable" if label else "undesirable" for label in judgement.labels]
+    if judgement.ranking is not None and num > 2 and not judgement.is_best_alone:
+        return [f"rank {judgement.ranking.index(index) + 1}" for index in range(num)]
+    better, worse = {pair[0] for pair in judgement.pairs}, {pair[1] for pair in judgement.pairs}
+    both = {(True, True): "chosen and rejected", (True, False): "chosen", (False, True): "rejected"}
+    return [both.get((index in better, index in worse), "response") for index in range(num)]
+
+
+def token_texts(ids: Sequence[int], tokenizer: Any | None, before: Sequence[int] = ()) -> list[tuple[str, bool]]:
+    """Each token as (text, whether it is special), as it reads behind the one before it.
+
+    A token that is no text by itself (some bytes of a character) is shown under the name that the vocabulary has.
+    """
+    if tokenizer is None:
+        return [(str(token), False) for token in ids]
+    special = set(tokenizer.all_special_ids) | {
+        token for token, added in tokenizer.added_tokens_decoder.items() if added.special
+    }
+    texts, previous = [], before[-1] if before else None
+    for token in ids:
+        text = _piece(previous, token, tokenizer)
+        name = str(tokenizer.convert_ids_to_tokens(token))
+        texts.append((name if token in special or not text or "\ufffd" in text else text, token in special))
+        previous = token
+    return texts
+
+
+def _piece(previous: int | None, token: int, tokenizer: Any) -> str:
+    def decode(ids: list[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    if previous is None:
+        return decode([token])
+    start, both = decode([previous]), decode([previous, token])
+    return both[len(start) :] if both.startswith(start) else decode([token])
+
+
+def _prompt(encoded: Encoded, fitted: Encoded, tokenizer: Any | None) -> list[ShownToken]:
+    num_cut = len(encoded.prompt) - len(fitted.prompt)
+    num_tail = len(fitted.prompt) - encoded.num_bos
+    texts = token_texts(encoded.prompt, tokenizer)
+    return _states(texts, ("context", encoded.num_bos), ("cut", num_cut), ("context", num_tail))
+
+
+def _whole(encoded: Encoded, tokenizer: Any | None) -> list[Side]:
+    parts = [encoded.prompt, *encoded.responses]
+    titles = ["prompt", *["response"] * len(encoded.responses)]
+    return [
+        Side(title, _states(token_texts(ids, tokenizer), ("cut", len(ids))))
+        for title, ids in zip(titles, parts, strict=True)
+    ]
+
+
+def _states(texts: list[tuple[str, bool]], *runs: tuple[State, int]) -> list[ShownToken]:
+    states: list[State] = [state for state, num in runs for _ in range(num)]
+    return [ShownToken(text, state, special) for (text, special), state in zip(texts, states, strict=True)]

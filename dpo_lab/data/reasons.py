@@ -1,0 +1,79 @@
+"""What can be wrong with a row, a response, a pair: every reason that is counted."""
+
+from typing import Literal, NamedTuple
+
+Effect = Literal["dropped", "cut", "noted"]
+"""`dropped`: it is not trained on. `cut`: a part of it is not. `noted`: it is trained on as it stands."""
+
+
+class Reason(NamedTuple):
+    """What happened, to what (the unit that is counted), in words; what to do, where that is not plain."""
+
+    effect: Effect
+    unit: str
+    text: str
+    fix: str = ""
+
+
+_UNUSABLE: dict[str, Reason] = {
+    "missing_column": Reason("dropped", "row", "a column is missing"),
+    "null_value": Reason("dropped", "row", "null where text belongs"),
+    "not_text": Reason("dropped", "row", "a value of another type where text belongs"),
+    "serialised_messages": Reason(
+        "dropped", "row", "chat messages written as text", "Store them as lists of messages, in JSONL or Parquet."
+    ),
+    "broken_unicode": Reason("dropped", "row", "text that is no valid Unicode"),
+    "wrong_encoding": Reason("dropped", "row", "bytes that are not UTF-8", "Save the file as UTF-8."),
+    "broken_json": Reason("dropped", "row", "a line that is not JSON"),
+    "duplicate_key": Reason("dropped", "row", "a key that stands twice in one object"),
+    "not_an_object": Reason("dropped", "row", "JSON that is no object"),
+    "wrong_num_cells": Reason("dropped", "row", "more or fewer cells than the header"),
+    "unreadable_value": Reason("dropped", "row", "a value that the file's library cannot give"),
+    "bad_message": Reason("dropped", "row", "a chat message without a role or content"),
+    "unknown_role": Reason("dropped", "row", "a chat role that is not known"),
+    "mixed_types": Reason("dropped", "row", "one response is text, another is messages"),
+    "no_prompt": Reason("dropped", "row", "no prompt column, and the text is no Human/Assistant transcript"),
+    "empty_prompt": Reason("dropped", "row", "the prompt is empty"),
+    "prompt_ends_on_assistant": Reason("dropped", "row", "the last message of the prompt is the assistant's"),
+    "prompts_differ": Reason("dropped", "row", "chosen and rejected answer different prompts"),
+    "empty_response": Reason("dropped", "row", "a response is empty"),
+    "ends_on_human_turn": Reason("dropped", "row", "a response holds a turn of the human"),
+    "chosen_equals_rejected": Reason("dropped", "row", "chosen equals rejected"),
+    "bad_scores": Reason("dropped", "row", "scores that are not one finite number a response"),
+    "no_pair": Reason("dropped", "row", "no response is better than another"),
+    "bad_label": Reason("dropped", "row", "a label that is none of true, false, 1, 0"),
+    "bad_probability": Reason("dropped", "row", "a probability that is no number in [0, 1]"),
+    "cannot_encode": Reason("dropped", "row", "the tokenizer or its chat template refuses it"),
+}
+UNUSABLE = frozenset(_UNUSABLE)
+"""Rows about which ``data.on_problem`` decides: an error, or dropped and counted."""
+
+REASONS: dict[str, Reason] = {
+    **_UNUSABLE,
+    "one_response": Reason("dropped", "row", "a ranked list without two different responses"),
+    "repeated_response": Reason("dropped", "response", "it stands at a better place of its list already"),
+    "overflow": Reason("dropped", "row", "longer than data.max_length"),
+    "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
+    "prompt_fills_length": Reason("dropped", "row", "the prompt alone leaves no room in data.max_length"),
+    "zero_token_prompt": Reason("dropped", "row", "the prompt has no token"),
+    "zero_token_response": Reason("dropped", "response", "the response has no token"),
+    "eos_inside_response": Reason("dropped", "response", "an end-of-sequence token before the end"),
+    "identical_after_encoding": Reason("dropped", "pair", "both responses have the same token ids"),
+    "identical_after_cut": Reason("dropped", "pair", "both responses are the same up to where they were cut"),
+    "prompt_cut": Reason("cut", "row", "the prompt was cut from the left"),
+    "response_cut": Reason("cut", "row", "a response was cut from the right and has no end-of-sequence token"),
+    "score_against_pair": Reason("noted", "row", "a rejected response with a higher score than the chosen one"),
+    "prompt_in_validation": Reason("noted", "row", "training row whose prompt is in the validation file too"),
+    "duplicate_judgement": Reason("noted", "judgement", "an earlier row says the same of the same responses"),
+    "contradictory_judgement": Reason("noted", "judgement", "an earlier row says the opposite of the same responses"),
+    "same_but_for_white_space": Reason("noted", "row", "two responses of a pair differ in white space only"),
+    "prompt_repeated": Reason("noted", "row", "every response begins with the prompt, which then stands there twice"),
+    "chat_beside_text": Reason("noted", "row", "of the rarer kind, where some rows are chats and others plain text"),
+    "replacement_character": Reason("noted", "row", "U+FFFD: text that was once read in a wrong encoding"),
+    "mojibake": Reason("noted", "row", "UTF-8 that was once read as another encoding, as in 'cafÃ©'"),
+    "control_character": Reason("noted", "row", "a control character inside of the text"),
+    "byte_order_mark_inside": Reason("noted", "row", "a byte order mark (U+FEFF) inside of the text"),
+    "special_token_in_text": Reason("noted", "row", "text that the tokenizer reads as a special token"),
+    "boundary_merge": Reason("noted", "response", "its first token would have merged with the end of the prompt"),
+}
+"""Every reason that can be counted. Of a row that has several faults, the first found counts."""

@@ -1,0 +1,77 @@
+"""What looks wrong with a text that can nevertheless be trained on. Nothing is changed."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from dpo_lab.types import Example, Text
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# What the bytes of UTF-8 become when read as Latin-1 or Windows-1252: a lead byte and what may follow it.
+_SECOND_BYTES = "".join(bytes([byte]).decode("cp1252", errors="ignore") for byte in range(0x80, 0xC0))
+_MOJIBAKE = re.compile(f"[\xc2-\xf4][\x80-\xbf{re.escape(_SECOND_BYTES)}]+")
+_MESSAGE_START = re.compile(r"\s*\[\s*\{\s*[\"'](role|from|content|value)[\"']\s*:")
+
+
+def contents(text: Text) -> list[str]:
+    """The text itself, or that of each message."""
+    return [text] if isinstance(text, str) else [message["content"] for message in text]
+
+
+def notes(example: Example) -> Iterator[str]:
+    """Reasons of `dpo_lab.data.reasons.REASONS`, each at most once, of effect `noted`."""
+    text = "\n".join(part for side in (example.prompt, *example.responses) for part in contents(side))
+    if _CONTROL.search(text):
+        yield "control_character"
+    if not text.isascii():
+        if "\ufffd" in text:
+            yield "replacement_character"
+        if "\ufeff" in text:
+            yield "byte_order_mark_inside"
+        if has_mojibake(text):
+            yield "mojibake"
+    prompt = example.prompt
+    responses = [response for response in example.responses if isinstance(response, str)]
+    if isinstance(prompt, str) and len(responses) == len(example.responses):
+        stripped = prompt.strip()
+        # A prompt of one or two words may well open an answer.
+        if len(stripped.split()) > 2 and all(response.strip().startswith(stripped) for response in responses):
+            yield "prompt_repeated"
+    if any(_bare(example.responses[a]) == _bare(example.responses[b]) for a, b in example.pairs):
+        yield "same_but_for_white_space"
+
+
+def has_mojibake(text: str) -> bool:
+    """Whether `text` holds UTF-8 that was read as Windows-1252 or Latin-1.
+
+    >>> has_mojibake("cafÃ©"), has_mojibake("itâ€™s"), has_mojibake("café, ÂNGELO")
+    (True, True, False)
+    """
+    return any(_was_utf8(match.group()) for match in _MOJIBAKE.finditer(text))
+
+
+def is_serialised_chat(text: str) -> bool:
+    """Whether `text` is a whole list of chat messages written as JSON, or as Python prints one."""
+    if not _MESSAGE_START.match(text) or not text.rstrip().endswith("]"):
+        return False
+    if "'" in text[: text.index(":")]:
+        return True
+    try:
+        messages = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return all(isinstance(message, dict) and {"role", "from"} & message.keys() for message in messages)
+
+
+def _was_utf8(text: str) -> bool:
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            text.encode(encoding).decode()
+        except UnicodeError:
+            continue
+        return True
+    return False
+
+
+def _bare(text: Text) -> str:
+    return " ".join("\n".join(contents(text)).split())
