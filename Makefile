@@ -4,12 +4,13 @@
 #             PIP_ARGS="..."      options for every pip install, such as another index
 #             WORKERS=4           processes of pytest
 #             PYTEST_ARGS="-k x"  options for pytest
+#             TORTURE_ARGS="--kills 9 --terms 3 --seed 1"   of make torture
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo format gallery check pytest test test-floors wheel clean
+.PHONY: help setup demo format gallery check pytest test test-floors torture wheel clean
 
 IS_OURS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python; do \
@@ -17,6 +18,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python; do \
 PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
+TORTURE_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
@@ -94,6 +96,9 @@ $(FLOORS): .venv-floors.txt
 
 test-floors: $(FLOORS) ## the tests with the lowest versions that pyproject.toml admits
 	.venv-floors/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+torture: $(STAMP) ## small runs killed at random, 100 times; each has to come to the bits of the run left in peace
+	$(BIN)/python scripts/torture.py $(TORTURE_ARGS)
 
 wheel: $(STAMP) ## dist/: the wheel and the source archive
 	$(BIN)/python -m hatchling build

@@ -4,8 +4,8 @@ A curve is a sum and a count, kept apart until it is read: an average of average
 rank with fewer rows, as much as the others.
 """
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -73,6 +73,15 @@ class Tally:
         names, totals = self._settled()
         sums, counts = totals.tolist()
         return {name: total / count for name, total, count in zip(names, sums, counts, strict=True) if count}
+
+    def state(self) -> dict[str, Any]:
+        """All that it would need to go on exactly from here."""
+        names, totals = self._settled()
+        return {"names": names, "totals": totals}
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gave."""
+        self._waiting, self._names, self._totals = [], list(state["names"]), state["totals"].to(device)
 
     def _settled(self) -> tuple[list[str], Tensor]:
         """Names, and ``Float64[2, names]``: sum and count of each."""

@@ -1,6 +1,6 @@
 """One optimizer step. It holds policy and reference and knows neither the loss, the model nor the logger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, cast, final
 
@@ -29,9 +29,18 @@ VALIDATION_STEP = -1
 
 
 class NonFiniteError(UserError):
-    """A gradient is infinite or not a number: the update would destroy the weights, so it is not made."""
+    """A gradient is infinite or not a number: the update would destroy the weights, so it is not made.
+
+    `keys` are of the responses in question, `PreferenceBatch.key`; `is_known`: each has a log-probability or a loss
+    that is not finite by itself. Else all of the step are in question.
+    """
 
     exit_code: ClassVar[int] = 6
+
+    def __init__(self, message: str, keys: Sequence[tuple[int, int]] = (), *, is_known: bool = False) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+        self.is_known = is_known
 
 
 OptimizerFactory = Callable[[Policy], tuple[Optimizer, LRScheduler]]
@@ -152,15 +161,27 @@ class PreferenceModule(pl.LightningModule):
             "lr", torch.tensor([optimizer.param_groups[0]["lr"]], dtype=torch.float64, device=norm.device)
         )
         if not bool(norm.isfinite()):
-            raise NonFiniteError(
-                f"the gradient at optimizer step {step + 1} is not finite, and the update was not "
-                "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true"
-            )
+            raise self._non_finite(window, step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
         if isinstance(self._reference, MovingReference):
             self._reference.follow(self.policy, step + 1)
+
+    @torch.no_grad()
+    def _non_finite(self, window: Window, step: int) -> NonFiniteError:
+        """Says which responses of the window are to blame, as far as the numbers of each show it."""
+        keys: list[list[int]] = []
+        for part in self.score(window):
+            keys += part.batch.key[_non_finite_rows(part)].tolist()
+        known = bool(keys)
+        keys = keys or [key for batch in window for key in batch.key.tolist()]
+        return NonFiniteError(
+            f"the gradient at optimizer step {step + 1} is not finite, and the update was not "
+            "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true",
+            [(high, low) for high, low in keys],
+            is_known=known,
+        )
 
     def validation_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
         """Scores a window without gradient; returns per-response numbers for the record of predictions."""
@@ -267,6 +288,21 @@ class PreferenceModule(pl.LightningModule):
                 totals[name] = totals[name] + added if name in totals else added
         summed = sum_over_ranks(torch.stack([totals[term.name] for term in self.objective.terms]))
         return {term.name: total for term, total in zip(self.objective.terms, summed, strict=True)}
+
+
+def _non_finite_rows(part: Scored) -> Tensor:
+    """``Bool[n]``: rows with a log-probability, or in an item with a loss, that is not finite."""
+    batch, measured = part.batch, part.measured
+    bad = ~measured.policy.token.isfinite().all(1)
+    if measured.reference is not None:
+        bad |= ~measured.reference.token.isfinite().all(1)
+    for output in part.outputs.values():
+        items = ~output.loss.isfinite()
+        if len(items) == len(batch.pairs) and not bool(items.all()):
+            bad[batch.pairs[items].flatten()] = True
+        elif len(items) == len(bad) and not bool(items.all()):
+            bad |= items
+    return bad
 
 
 def _or_one(total: Tensor) -> Tensor:

@@ -32,9 +32,11 @@ class ProgressReport(pl.Callback):
         self._progress: Progress | None = None
         self._num_items = 0
         self._started = self._drawn = 0.0
+        self._first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._started = self._drawn = time.monotonic()
+        self._first_step = trainer.global_step
         if self._is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -59,7 +61,7 @@ class ProgressReport(pl.Callback):
                 self._drawn = now
                 self._progress.update(self._task, completed=step, numbers=self._numbers(pl_module, now), refresh=True)
         elif is_last or step % max(1, self._num_steps // LINES) == 0:
-            left = (now - self._started) / step * (self._num_steps - step)
+            left = (now - self._started) / (step - self._first_step) * (self._num_steps - step)
             print(
                 f"{self._title} {step}/{self._num_steps}  {self._numbers(pl_module, now)}  {left:.0f} s left",
                 file=sys.stderr,

@@ -48,10 +48,33 @@ class Recorder(pl.Callback):
         self.last_row: dict[str, float] = {}
         self._num_checks_written = 0
         self._started = time.monotonic()
+        self._seconds_before = 0.0
         self.validated_step: int | None = None
+        self.last_validation: dict[str, float] = {}
         self._val_tally = Tally()
         self._val_rows: list[dict[str, Tensor]] = []
         self._num_val_items = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to write on as if it were this one; rows so far are on disk afterwards."""
+        return {
+            "position": self._folder.position(),
+            "tally": self._tally.state(),
+            "num_items": self._num_items,
+            "waiting": self._waiting,
+            "num_checks_written": self._num_checks_written,
+            "validated_step": self.validated_step,
+            "seconds": self._seconds(),
+        }
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gave, in a folder that was put back to its `position`."""
+        self._tally.load_state(state["tally"], device)
+        self._num_items = state["num_items"]
+        self._waiting = dict(state["waiting"])
+        self._num_checks_written = state["num_checks_written"]
+        self.validated_step = state["validated_step"]
+        self._seconds_before = state["seconds"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._started = time.monotonic()
@@ -81,7 +104,7 @@ class Recorder(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
-        row = curves(pl_module.objective, self._val_tally, prefix="val")
+        row = self.last_validation = curves(pl_module.objective, self._val_tally, prefix="val")
         self.add(step, row | {f"val/num_{self._unit}": self._num_val_items})
         self._folder.append_predictions(prediction_columns(step, self._val_rows))
         self._val_rows = []
@@ -112,8 +135,12 @@ class Recorder(pl.Callback):
         self._folder.timing.append(self._timing(step))
         self._logger.metrics(step, row)
 
+    def _seconds(self) -> float:
+        """Of training, over all the processes that it took."""
+        return self._seconds_before + time.monotonic() - self._started
+
     def _timing(self, step: int) -> dict[str, float]:
-        seconds = time.monotonic() - self._started
+        seconds = self._seconds()
         row = {"step": step, "seconds": seconds, "items_per_second": self._num_items / max(seconds, 1e-9)}
         row["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if torch.cuda.is_available():

@@ -1,14 +1,18 @@
 """Fresh samples of the policy: what it says now, how far it is from the reference, what that is worth."""
 
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from dpo_lab.errors import UserError
 from dpo_lab.model.policy import Policy
 from dpo_lab.reference.reference import Reference
+from dpo_lab.run.files import write_text
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.types import Encoded
 
@@ -28,6 +32,28 @@ class Sample:
 
     def as_row(self, step: int) -> dict[str, Any]:
         return {"step": step, **vars(self)}
+
+
+def write_samples(file: Path, samples: Mapping[int, Sequence[Sample]]) -> None:
+    """Write samples, by the step that they were drawn after, as one row each; no file where there is none."""
+    rows = [sample.as_row(step) for step, drawn in samples.items() for sample in drawn]
+    if rows:
+        write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_samples(file: Path, *, step: int) -> list[Sample]:
+    """What `write_samples` wrote of `step`, bit for bit; none without a file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not file.exists():
+        return []
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [Sample(**{name: row[name] for name in row.keys() - {"step"}}) for row in rows if row["step"] == step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged: {error!r}") from error
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import fnmatch
 import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 import pytorch_lightning as pl
@@ -55,6 +56,24 @@ class StartChecks(pl.Callback):
         self._num_updates = 0
         self._num_gradients = 0
 
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to finish the checks."""
+        return {
+            "results": self.results,
+            "without_gradient": sorted(self._without_gradient),
+            "first_values": self._first_values,
+            "num_updates": self._num_updates,
+            "num_gradients": self._num_gradients,
+        }
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gave."""
+        self.results = dict(state["results"])
+        self._without_gradient = set(state["without_gradient"])
+        self._first_values = {name: values.to(device) for name, values in state["first_values"].items()}
+        self._num_updates = state["num_updates"]
+        self._num_gradients = state["num_gradients"]
+
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Window, batch_idx: int) -> None:
         if self._num_updates:
             return
@@ -97,7 +116,8 @@ class StartChecks(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._num_updates += 1
-        if self._num_updates == self._move_updates:
+        # None where a shorter run, of which this is the continuation, has made the check.
+        if self._num_updates == self._move_updates and self._first_values:
             self._check_moves(pl_module)
 
     def _check_gradients(self) -> None:
@@ -116,10 +136,14 @@ class StartChecks(pl.Callback):
         self.results["sanity/fraction_weights_moved"] = fraction
         self._first_values = {}
         if fraction < 0.5:
+            cause = (
+                "the steps are smaller than the weights' rounding. Use model.dtype=float32 (with "
+                "trainer.precision=bf16-mixed for speed) or a larger optimizer.lr"
+                if self._num_gradients
+                else "every gradient was exactly zero, so the loss is flat where the policy stands"
+            )
             warnings.warn(
-                f"only {fraction:.1%} of the sampled weights changed in {self._move_updates} updates: the steps are "
-                "smaller than the weights' rounding. Use model.dtype=float32 (with trainer.precision=bf16-mixed for "
-                "speed) or a larger optimizer.lr",
+                f"only {fraction:.1%} of the sampled weights changed in {self._move_updates} updates: {cause}",
                 WeightsBarelyMoveWarning,
                 stacklevel=2,
             )

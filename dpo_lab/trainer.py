@@ -24,9 +24,12 @@ class TrainerSettings:
         clip_norm: largest gradient norm; null does not clip.
         validate_every: optimizer steps between validations; null: only before the first update and after the last,
             where one is made in any case.
-        checkpoint_every: optimizer steps between checkpoints; null: only at the end.
-        keep_last: checkpoints kept.
-        save: "last" writes checkpoints and the trained model; "none" keeps records only.
+        checkpoint_every: optimizer steps between checkpoints; null: only at the end, and when a signal ends the run.
+        keep_last: how many of the newest checkpoints are kept.
+        save: "last" writes checkpoints and the model after the last step; "best" keeps the best validated checkpoint
+            beside the newest, and writes the model from it; "none" keeps records only.
+        best_metric: with `save` "best": which curve of validation is compared, such as val/rewards/accuracies.
+        best_mode: whether its smallest ("min") or its largest ("max") value is the best; the earliest of equals.
         num_threads: threads of arithmetic; null leaves it to the library.
         zero_gradient_ok: patterns (``*.k_proj.bias``) of tensors that may get no gradient in the first three updates.
     """
@@ -42,7 +45,9 @@ class TrainerSettings:
     validate_every: PositiveInt | None = None
     checkpoint_every: PositiveInt | None = None
     keep_last: PositiveInt = 1
-    save: Literal["last", "none"] = "last"
+    save: Literal["last", "best", "none"] = "last"
+    best_metric: str = "val/loss"
+    best_mode: Literal["min", "max"] = "min"
     num_threads: PositiveInt | None = None
     zero_gradient_ok: list[str]
 

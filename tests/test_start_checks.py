@@ -5,6 +5,7 @@ import fnmatch
 import pytest
 import torch
 
+from dpo_lab.loss.hinge import hinge
 from dpo_lab.loss.sigmoid import sigmoid
 from dpo_lab.model.causal_lm import CausalLM
 from dpo_lab.needs import Objective, Term
@@ -112,6 +113,19 @@ def test_bf16_weights_with_small_steps_warn():
     with pytest.warns(WeightsBarelyMoveWarning, match="weights changed"):
         train(policy, found, lr=5e-7)
     assert found.results["sanity/fraction_weights_moved"] < 0.5
+
+
+def test_a_loss_without_any_gradient_is_named_as_such():
+    """A hinge whose margin is met by far from the first step on: nothing moves, and not for rounding."""
+
+    def met(policy, pairs):
+        return hinge(policy, policy, pairs)._replace(loss=0.0 * policy.sum()[pairs[:, 0]])
+
+    policy, found = small_policy(), checks(reference_is_policy=False)
+    with pytest.warns(WeightsBarelyMoveWarning, match="every gradient was exactly zero"):
+        train_module(
+            policy, None, Objective((Term("met", met),)), small_loader(policy), num_steps=12, callbacks=[found]
+        )
 
 
 def test_float32_weights_with_the_same_small_steps_move():

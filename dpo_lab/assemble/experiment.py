@@ -49,6 +49,7 @@ class Experiment:
     samples: SampleSettings
     seeds: dict[str, int]
     num_steps: int
+    warmup_steps: int
     contents: dict[str, str]
     dropout: float
     start_found: bool | None
@@ -114,6 +115,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         samples=SampleSettings(**config["samples"]),
         seeds=seeds,
         num_steps=num_steps,
+        warmup_steps=warmup_steps,
         contents=contents,
         dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout")),
         start_found=start_found,

@@ -1,36 +1,54 @@
 """One training run on what was assembled: evaluate, train, evaluate, keep."""
 
-import json
 import shutil
+import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from dpo_lab.assemble.evaluation import check_best_metric, evaluate, summarize_run
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.reference_rows import prepare_reference
 from dpo_lab.checkpoints import Checkpoints
-from dpo_lab.module import PreferenceModule
+from dpo_lab.data.locate import locate
+from dpo_lab.data.view import UNITS
+from dpo_lab.interruption import Interruption, Stopped
+from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.progress import ProgressReport
 from dpo_lab.recorder import Recorder
-from dpo_lab.run import RunFolder
-from dpo_lab.run.files import write_text
-from dpo_lab.samples import Sample, draw_samples, summarize
+from dpo_lab.run import RunFolder, hex_key
+from dpo_lab.run.read import read_rows
+from dpo_lab.samples import Sample, read_samples, write_samples
 from dpo_lab.start_checks import StartChecks
+from dpo_lab.stillness import why_still
 
-UNITS = {"pairs": "pairs", "lists": "lists", "labels": "responses", "chosen": "responses"}
 TABLE_ROWS = 16
-SIGTERM_EXIT_CODE = 143
+
+MAX_ROWS = 20
+"""Rows that are named when a gradient is not finite."""
 
 
 class ReferenceMovedError(RuntimeError):
     """The frozen reference does not hold the weights that it held before training."""
 
 
-def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -> None:
+def fit(
+    experiment: Experiment,
+    folder: RunFolder,
+    say: Callable[[str], None],
+    interruption: Interruption | None = None,
+    resumed: dict[str, Any] | None = None,
+) -> None:
     """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the model.
+
+    Args:
+        interruption: asked at the end of each optimizer step; None where nobody interrupts.
+        resumed: the content of the checkpoint to go on from, with `folder` put back to it; None: from the beginning. It
+            is emptied once it is restored.
 
     Raises:
         StartCheckError: a check on the first updates failed.
@@ -38,10 +56,13 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         ReferenceMovedError: the reference was changed by training.
         CacheMismatchError: cached log-probs of the reference are not those that it gives.
         MissingRowsError: the cache is required and lacks a response.
-        KeyboardInterrupt: Ctrl-C, which Lightning turns into an exit of its own.
-        SystemExit: with code 143, on SIGTERM.
+        UserError: `trainer.best_metric` is never recorded.
+        WriteError: the disk refuses.
+        Stopped: the run was interrupted; the step that it was in is done and, where checkpoints are kept, in one.
     """
+    interruption = interruption or Interruption()
     settings = experiment.trainer
+    check_best_metric(experiment)
     module = PreferenceModule(
         experiment.policy,
         experiment.reference,
@@ -59,27 +80,50 @@ def fit(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -
         items_per_epoch=len(experiment.train.items),
         unit=UNITS[experiment.train.view.kind],
     )
+    checkpoints = Checkpoints(
+        folder,
+        settings,
+        recorder,
+        checks,
+        experiment.train,
+        num_steps=experiment.num_steps,
+        interruption=interruption,
+        resumed=resumed,
+    )
     with computing(settings.num_threads):
         trainer = make_trainer(
             settings,
             num_steps=experiment.num_steps,
-            callbacks=_callbacks(experiment, folder, checks, recorder),
+            # In the order in which they run: the record of a step holds what its checks found, and a checkpoint both.
+            callbacks=[checks, recorder, _progress(experiment), checkpoints],
             validate_every=settings.validate_every if experiment.validation is not None else None,
         )
         use = prepare_reference(experiment, trainer, say)
         if use is not None:
             folder.update(reference_cache=use.as_dict())
             experiment.logger.summary({"reference_cache": use.as_dict()})
-        before = _evaluate(experiment, trainer, module, recorder)
         torch.manual_seed(experiment.seeds["dropout"])
-        _train(experiment, trainer, module)
-        after = _evaluate(experiment, trainer, module, recorder)
+        before = _begin(experiment, folder, trainer, module, recorder, checkpoints, resumed)
+        if resumed is None or resumed["step"] < experiment.num_steps:
+            _train(experiment, trainer, module, interruption)
+        after = evaluate(experiment, trainer, module, recorder, experiment.num_steps)
         recorder.flush()
     _check_reference(experiment)
     _keep_samples(experiment, folder, before, after)
+    if settings.save == "best":
+        _take_best(trainer, module, checkpoints, folder, say)
     if settings.save != "none":
         _export(experiment, folder)
-    _summarize(experiment, recorder.last_row, before, after, say)
+    summarize_run(experiment, recorder.last_row, before, after, say)
+    _say_if_still(experiment, folder, say)
+
+
+def _say_if_still(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -> None:
+    folder.flush()
+    rows = read_rows(folder.path / "metrics.jsonl")
+    reason = why_still(rows, num_steps=experiment.num_steps, warmup_steps=experiment.warmup_steps)
+    if reason is not None:
+        say(reason)
 
 
 def make_start_checks(experiment: Experiment) -> StartChecks:
@@ -92,52 +136,56 @@ def make_start_checks(experiment: Experiment) -> StartChecks:
     )
 
 
-def _callbacks(experiment: Experiment, folder: RunFolder, checks: StartChecks, recorder: Recorder) -> list[pl.Callback]:
-    """In the order in which they run: the record of a step holds what its checks found."""
-    settings, num_steps = experiment.trainer, experiment.num_steps
-    items = UNITS[experiment.train.view.kind]
-    callbacks: list[pl.Callback] = [checks, recorder, ProgressReport(num_steps, title="training", items=items)]
-    if settings.save != "none":
-        callbacks.append(
-            Checkpoints(folder, every=settings.checkpoint_every, keep_last=settings.keep_last, num_steps=num_steps)
-        )
-    return callbacks
+def _progress(experiment: Experiment) -> ProgressReport:
+    return ProgressReport(experiment.num_steps, title="training", items=UNITS[experiment.train.view.kind])
 
 
-def _train(experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule) -> None:
+def _begin(
+    experiment: Experiment,
+    folder: RunFolder,
+    trainer: pl.Trainer,
+    module: PreferenceModule,
+    recorder: Recorder,
+    checkpoints: Checkpoints,
+    resumed: dict[str, Any] | None,
+) -> list[Sample]:
+    """What is there before the first step of this process; the samples are those before the first of the run."""
+    file = folder.path / "samples.jsonl"
+    if resumed is None:
+        before = evaluate(experiment, trainer, module, recorder, 0)
+        check_best_metric(experiment, recorder.last_validation)
+        write_samples(file, {0: before})
+        return before
+    checkpoints.restore(trainer, module)
+    before = read_samples(file, step=0)
+    write_samples(file, {0: before})
+    step, every = resumed["step"], experiment.trainer.validate_every
+    if every is not None and step % every == 0 and step < experiment.num_steps:
+        evaluate(experiment, trainer, module, recorder, step, num_samples=0)
+    return before
+
+
+def _train(experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, interruption: Interruption) -> None:
     validation = None if experiment.trainer.validate_every is None else experiment.validation
     try:
-        trainer.fit(module, experiment.train, validation)
-    except SystemExit as stopped:
-        if isinstance(stopped.__context__, KeyboardInterrupt):
-            raise stopped.__context__ from None
-        if isinstance(stopped, SIGTERMException):  # whose exit code would be that of success
-            raise SystemExit(SIGTERM_EXIT_CODE) from stopped
-        raise
+        with interruption.deferring():
+            trainer.fit(module, experiment.train, validation)
+    except SIGTERMException as stopped:  # where nobody listens but Lightning
+        raise Stopped(signal.SIGTERM) from stopped
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"{error}\n{_in_question(error, experiment)}", error.keys, is_known=error.is_known
+        ) from None
 
 
-def _evaluate(
-    experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, recorder: Recorder
-) -> list[Sample]:
-    """Validation and samples at the policy's present weights, into the row of the present step."""
-    if experiment.validation is not None and recorder.validated_step != trainer.global_step:
-        trainer.validate(module, experiment.validation, verbose=False)
-    device = trainer.strategy.root_device
-    experiment.policy.to(device)
-    if experiment.reference is not None:
-        experiment.reference.to(device)
-    reference = experiment.reference
-    encoded = experiment.validation.dataset.encoded if experiment.validation else experiment.train.dataset.encoded
-    samples = draw_samples(
-        experiment.policy,
-        reference if reference is not None and reference.is_distribution else None,
-        [example.prompt for example in encoded[: experiment.samples.num]],
-        experiment.samples,
-        seed=experiment.seeds["sampling"],
-        true_reward=experiment.source.true_reward,
-    )
-    recorder.add(trainer.global_step, summarize(samples))
-    return samples
+def _in_question(error: NonFiniteError, experiment: Experiment) -> str:
+    """The responses that may have made a gradient that is not finite, by key and, where it is known, by row."""
+    source, policy = experiment.source, experiment.policy
+    places = locate(error.keys, source.train, policy.encode, source.max_length, source.on_overflow, policy.end_id)
+    shown = [f"  {places.get(key, 'borrowed from another row')} (key {hex_key(*key)})" for key in error.keys]
+    title = "rows that are not finite" if error.is_known else "each row by itself is finite; rows of the step"
+    more = [f"  ... and {len(shown) - MAX_ROWS} more"] if len(shown) > MAX_ROWS else []
+    return "\n".join([f"{title}:", *shown[:MAX_ROWS], *more])
 
 
 def _check_reference(experiment: Experiment) -> None:
@@ -151,35 +199,30 @@ def _check_reference(experiment: Experiment) -> None:
 def _keep_samples(experiment: Experiment, folder: RunFolder, before: list[Sample], after: list[Sample]) -> None:
     if not after:
         return
-    steps = ((0, before), (experiment.num_steps, after))
-    rows = [sample.as_row(step) for step, samples in steps for sample in samples]
-    write_text(folder.path / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    side_by_side = [[old.prompt, old.response, new.response] for old, new in zip(before, after, strict=True)]
+    write_samples(folder.path / "samples.jsonl", {0: before, experiment.num_steps: after})
+    side_by_side = [[old.prompt, old.response, new.response] for old, new in zip(before, after, strict=False)]
     experiment.logger.table("samples", ["prompt", "before", "after"], side_by_side[:TABLE_ROWS])
+
+
+def _take_best(
+    trainer: pl.Trainer,
+    module: PreferenceModule,
+    checkpoints: Checkpoints,
+    folder: RunFolder,
+    say: Callable[[str], None],
+) -> None:
+    best = checkpoints.load_best(trainer, module)
+    if best is None:
+        say("trainer.save=best: no validation gave a number; model/ holds the weights after the last step")
+        return
+    folder.update(best={"step": best[0], "value": best[1]})
+    say(f"best checkpoint: step {best[0]}, {best[1]:g}; model/ holds its weights")
 
 
 def _export(experiment: Experiment, folder: RunFolder) -> None:
     """model/ appears whole or not at all."""
-    partial = folder.path / ".model.partial"
+    partial, target = folder.path / ".model.partial", folder.path / "model"
     shutil.rmtree(partial, ignore_errors=True)
     experiment.policy.export(partial)
-    partial.replace(folder.path / "model")
-
-
-def _summarize(
-    experiment: Experiment,
-    last: dict[str, float],
-    before: list[Sample],
-    after: list[Sample],
-    say: Callable[[str], None],
-) -> None:
-    old, new = summarize(before), summarize(after)
-    shown = {name: value for name, value in last.items() if name.startswith(("val/", "samples/"))}
-    experiment.logger.summary({**shown, "num_steps": experiment.num_steps, "data_report": experiment.report.as_dict()})
-    if "val/rewards/accuracies" in last:
-        unit = UNITS[experiment.train.view.kind]
-        say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last[f'val/num_{unit}']:.0f} {unit}")
-    for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
-        if name in new:
-            values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))
-            say(f"{unit}: {' before, '.join(values)} after (mean of {len(after)} samples, 95 % interval)")
+    shutil.rmtree(target, ignore_errors=True)  # of a process that was killed after it
+    partial.replace(target)

@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from dpo_lab.assemble import Experiment, assemble
 from dpo_lab.assemble.fit import fit
 from dpo_lab.assemble.lightning import computing
+from dpo_lab.commands.begin import Now, begin
+from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.report.curves import draw_run
-from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run, run_id
+from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
 from dpo_lab.run.provenance import device_info
 
 
@@ -28,28 +30,32 @@ def train(cfg: DictConfig, overrides: Sequence[str], *, sweep: str | None = None
     # Set before transformers starts threads of its own, which would complain about a later fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    with computing(config["trainer"].get("num_threads")):
-        return _train(config, overrides, sweep)
+    interruption = Interruption()
+    with interruption.listening(), computing(config["trainer"].get("num_threads")):
+        try:
+            return _train(config, overrides, sweep, interruption)
+        except Stopped as stopped:
+            say(f"interrupted by {stopped.number.name}: the same command goes on from the newest checkpoint, if any")
+            raise
 
 
-def _train(config: dict[str, Any], overrides: Sequence[str], sweep: str | None) -> int:
+def _train(config: dict[str, Any], overrides: Sequence[str], sweep: str | None, interruption: Interruption) -> int:
     experiment = assemble(config, say)
-    identity = run_id(config, experiment.contents)
+    provenance = collect_provenance()
     try:
-        folder = RunFolder.claim(config["runs_dir"], config["name"], identity, fresh=config["fresh"])
+        begun = begin(Now(config, experiment.contents, provenance), say)
     except AlreadyFinished as finished:
         print(f"already finished: {finished.path}")
-        for difference in describe_differences(read_run(finished.path).info, collect_provenance()):
+        for difference in describe_differences(read_run(finished.path).info, provenance):
             say(f"made with another {difference}")
         return 0
-    for earlier in folder.earlier:
-        say(f"an earlier attempt did not finish and stays as it is: {earlier}")
+    folder = begun.folder
     with folder:
         folder.update(sweep=sweep)
-        _write_identity(folder, config, overrides, experiment)
+        _write_identity(folder, config, overrides, experiment, provenance, begun.step)
         describe(experiment, folder)
         with experiment.logger.mirroring(folder, config, folder.info):
-            fit(experiment, folder, say)
+            fit(experiment, folder, say, interruption, begun.checkpoint)
         folder.flush()
         draw_run(read_run(folder.path), folder.report / "curves.png")
     print(folder.path)
@@ -79,12 +85,18 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
 
 
 def _write_identity(
-    folder: RunFolder, config: dict[str, Any], overrides: Sequence[str], experiment: Experiment
+    folder: RunFolder,
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    experiment: Experiment,
+    provenance: dict[str, Any],
+    step: int,
 ) -> None:
     folder.write_config(config, overrides)
-    folder.write_code_diff()
+    first_code = folder.info.get("code", provenance["code"])
+    folder.write_code_diff(step if first_code["hash"] != provenance["code"]["hash"] else 0)
     folder.update(
-        **collect_provenance(),
+        **provenance,
         **device_info(),
         seeds=experiment.seeds,
         hashes=experiment.contents,

@@ -121,6 +121,20 @@ def adapter_is_there(cfg: Plain) -> Iterator[str]:
         )
 
 
+def best_is_of_validation(cfg: Plain) -> Iterator[str]:
+    """Checkpoints are compared by what validation says of them."""
+    trainer = _group(cfg, "trainer")
+    metric = trainer.get("best_metric")
+    if trainer.get("save") == "best" and isinstance(metric, str) and not metric.startswith("val/"):
+        yield f"trainer.best_metric: must be a curve of validation, such as val/loss, got {metric}"
+
+
+def resume_or_fresh(cfg: Plain) -> Iterator[str]:
+    """An attempt that begins anew goes on with none."""
+    if cfg.get("fresh") is True and _group(cfg, "resume").get("run") is not None:
+        yield "resume.run: fresh=true begins another attempt, which goes on with no other; use one of the two"
+
+
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
     data_files_exist,
@@ -129,6 +143,8 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     folders_can_be_written,
     losses_can_be_fed,
     adapter_is_there,
+    best_is_of_validation,
+    resume_or_fresh,
 )
 
 

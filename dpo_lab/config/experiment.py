@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from dpo_lab.ranges import NonNegativeInt
+from dpo_lab.resume import ResumeSettings
 from dpo_lab.sampling import SampleSettings
 
 Component = Callable[..., Any]
@@ -51,5 +52,6 @@ class Experiment:
     runs_dir: str
     cache_dir: str
     fresh: bool = False
+    resume: ResumeSettings = field(default_factory=ResumeSettings)
     samples: SampleSettings = field(default_factory=SampleSettings)
     plugins: list[str] = field(default_factory=list)

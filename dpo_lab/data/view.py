@@ -8,6 +8,9 @@ from dpo_lab.data.errors import DataError
 Kind = Literal["pairs", "chosen", "labels", "lists"]
 """What an item is: a pair, a response to imitate, a judged response, or a list of responses."""
 
+UNITS: dict[Kind, str] = {"pairs": "pairs", "lists": "lists", "labels": "responses", "chosen": "responses"}
+"""What items are called, in the plural."""
+
 VIEWS = frozenset({"pairs", "chosen", "ranking", "labels", "scores", "win_probability", "drift"})
 """The ingredients of a loss that a batch holds as judgements."""
 

@@ -13,6 +13,7 @@ from dpo_lab.logger.logger import Logger
 from dpo_lab.logger.wandb_account import has_key, quiet_environment, restore_environment
 from dpo_lab.ranges import PositiveInt
 from dpo_lab.run.folder import RunFolder, Status
+from dpo_lab.run.read import read_rows
 from dpo_lab.run.redaction import redact
 
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -75,7 +76,10 @@ class WandbLogger(Logger):
         return environment if self._mode == "auto" and environment in ("online", "offline", "disabled") else self._mode
 
     def start(self, run: RunFolder, config: Mapping[str, Any], info: Mapping[str, Any]) -> None:
-        """Open the W&B run and write its id into run.json.
+        """Open the W&B run and write its id into run.json; a run that goes on keeps its W&B id.
+
+        Files of W&B cannot be written on, and the server forgets nothing: where rows before this were kept in files,
+        the files are written anew, whole; where they were sent, only what follows is sent, some of it once more.
 
         Raises:
             UserError: a W&B run is open in this process; or ``mode=online`` without a key, or without an answer
@@ -85,6 +89,7 @@ class WandbLogger(Logger):
         if mode == "disabled":
             return
         self._environment = quiet_environment(run.path / "wandb")
+        earlier = info.get("wandb", {})
         try:
             self._open(mode, run, config, info)
         except BaseException:
@@ -93,6 +98,9 @@ class WandbLogger(Logger):
         self._folder = run
         self._to_sync = Path(self._wandb_run.dir).parent
         self._attempt("axis", lambda: self._wandb_run.define_metric("*", step_metric="step"))
+        if not (earlier.get("mode") == self._mode_used == "online"):
+            for row in read_rows(run.path / "metrics.jsonl"):
+                self.metrics(int(row["step"]), row)
         run.update(wandb={"id": self._wandb_run.id, "mode": self._mode_used, **self._address()})
 
     def metrics(self, step: int, row: Mapping[str, float]) -> None:
@@ -126,6 +134,8 @@ class WandbLogger(Logger):
         keyed = mode != "offline" and has_key()
         self._mode_used = "online" if keyed else "offline"
         arguments = self._arguments(run, config, info)
+        for old in (run.path / "wandb").glob(f"offline-run-*-{arguments['id']}"):
+            shutil.rmtree(old)
         try:
             self._wandb_run = service.init(mode=self._mode_used, **arguments)
         # CommError: no answer; AuthenticationError, UsageError: the key is refused.
@@ -162,7 +172,8 @@ class WandbLogger(Logger):
         settings = {**self._settings, "group": self._settings["group"] or info.get("sweep")}
         return {
             **settings,
-            "id": _new_id(),
+            "id": info.get("wandb", {}).get("id") or _new_id(),
+            "resume": "allow" if self._mode_used == "online" else None,
             "name": f"{run.path.parent.name}/{run.path.name}",
             "dir": str(run.path),
             "config": redact({**config, **headlines(config)}),

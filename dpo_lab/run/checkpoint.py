@@ -10,7 +10,7 @@ import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from dpo_lab.errors import UserError
-from dpo_lab.run.files import PARTIAL, sync_folder, write_atomic
+from dpo_lab.run.files import write_atomic
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype, str, int, float, bool, bytes, type(None))
 _NAME = re.compile(r"step-(\d+)\.ckpt")
@@ -71,19 +71,6 @@ def saved_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, oldest step first."""
     found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
-
-
-def prune(folder: Path, keep_last: int) -> None:
-    """Delete all but the `keep_last` newest checkpoints, and what a killed process left half written.
-
-    Raises:
-        ValueError: `keep_last` is below one.
-    """
-    if keep_last < 1:
-        raise ValueError(f"keep_last={keep_last}: at least one checkpoint stays")
-    for path in [*saved_checkpoints(folder)[:-keep_last], *folder.glob(f".*{PARTIAL}")]:
-        path.unlink()
-    sync_folder(folder)
 
 
 @final

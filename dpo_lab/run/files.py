@@ -1,16 +1,34 @@
 """How a run writes: a whole file at once or not at all, and rows that are only ever added."""
 
+import io
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, Any, ClassVar, final
+
+from dpo_lab.errors import UserError
 
 PARTIAL = ".partial"
 _FIRST = ("step", "epoch", "examples_seen")
 _FLUSH_SECONDS = 1.0
+
+
+class WriteError(UserError):
+    """A file of a run could not be written: a full disk, a quota, a folder that is gone. `path` is the file."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        reason = error.strerror or str(error) or type(error).__name__
+        super().__init__(
+            f"cannot write {path}: {reason}. What was written before is whole: mend it (free space, a quota, "
+            "permissions), and the same command goes on from the newest checkpoint"
+        )
+        self.path = path
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -18,18 +36,54 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
     Whoever reads `path`, at whatever moment a crash or a power cut comes, finds the old file whole or the
     new one whole. Whatever `write` raises passes through, and the old file stays.
+
+    Raises:
+        WriteError: the disk refuses.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with refusing(path):
+            _write_synced(partial, write)
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    with refusing(path):
+        sync_folder(path.parent)
+
+
+def _write_synced(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    with _Watched(io.FileIO(path, "wb")) as file:
+        try:
+            write(file)
+        # torch.save tells of a full disk as a RuntimeError in words of its own, without the reason.
+        except RuntimeError as error:
+            raise file.refusal or error from None
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """An `OSError` of the block becomes a `WriteError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+@final
+class _Watched(io.BufferedWriter):
+    """A file that remembers why it could not be written to."""
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,6 +119,21 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def cut_lines(path: Path, num_lines: int) -> None:
+    """Keep the first `num_lines` lines of a file that rows are added to, and nothing behind them.
+
+    Raises:
+        UserError: the file has fewer whole lines.
+        WriteError: the disk refuses.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    if len(lines) < num_lines:
+        raise UserError(f"{path} has {len(lines)} whole rows, and the checkpoint was made after {num_lines}")
+    with refusing(path), path.open("r+b" if path.exists() else "wb") as file:
+        file.truncate(sum(len(line) + 1 for line in lines[:num_lines]))
+        os.fsync(file.fileno())
+
+
 @final
 class JsonLines:
     """One JSON object a line, only ever added to.
@@ -76,9 +145,11 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.num_rows = 0
-        self.num_non_finite = 0
-        self._file = path.open("a", encoding="utf-8")
+        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+        self.num_rows = earlier.count("\n")
+        self.num_non_finite = earlier.count(": null")
+        with refusing(path):
+            self._file = path.open("a", encoding="utf-8")
         self._flushed_at = time.monotonic()
 
     def append(self, row: Mapping[str, float]) -> None:
@@ -87,25 +158,37 @@ class JsonLines:
         Raises:
             TypeError: for a value that is not a Python number, naming its key.
             ValueError: after `close`.
+            WriteError: the disk refuses, now or at the `flush` that follows.
         """
         names = [name for name in _FIRST if name in row] + sorted(row.keys() - set(_FIRST))
         numbers = {name: self._number(name, row[name]) for name in names}
-        self._file.write(json.dumps(numbers, allow_nan=False) + "\n")
+        with refusing(self.path):
+            self._file.write(json.dumps(numbers, allow_nan=False) + "\n")
         self.num_rows += 1
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Have all rows so far seen by whoever reads the file."""
-        self._file.flush()
+        with refusing(self.path):
+            self._file.flush()
         self._flushed_at = time.monotonic()
+
+    def sync(self) -> None:
+        """Have all rows so far survive a power cut."""
+        self.flush()
+        with refusing(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Write what waits, safe against a power cut. A second call does nothing."""
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+        if self._file.closed:
+            return
+        try:
+            self.sync()
+        finally:
+            with refusing(self.path):
+                self._file.close()
 
     def _number(self, name: str, value: float) -> float | None:
         # Exactly these: a subclass (numpy.float64) or a tensor may print otherwise on another version.

@@ -1,6 +1,8 @@
 """One run, one folder: claimed by one process, written by it alone, never overwritten."""
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,8 +12,9 @@ from typing import Any, Literal, final
 
 from omegaconf import OmegaConf
 
-from dpo_lab.run.claim import Claim, claim, release
-from dpo_lab.run.files import JsonLines, write_json, write_text
+from dpo_lab.interruption import STOP_CODES
+from dpo_lab.run.claim import LOCK, Claim, claim, release, take_over
+from dpo_lab.run.files import JsonLines, WriteError, cut_lines, write_json, write_text
 from dpo_lab.run.predictions import Predictions
 from dpo_lab.run.provenance import code_diff
 from dpo_lab.run.redaction import redact, redact_override, redact_text
@@ -24,29 +27,38 @@ class RunFolder:
     """The folder of a run while it runs. Make one with `claim`.
 
     A context manager: leaving it finishes the run with the status that the exception, if any, stands for.
-    `earlier` are the attempts at the same run that ended before they were done; they stay as they are.
+    `is_taken_over`: an attempt before this process began it and did not finish. It stays as it is, run.json included,
+    until `rewind` or `start_over`; `let_go` leaves it so.
     """
 
     def __init__(self, claimed: Claim) -> None:
         self.path = claimed.path
-        self.earlier = claimed.earlier
+        self.is_taken_over = claimed.is_taken_over
         self._lock = claimed.lock
         self._info = claimed.info
 
     @classmethod
     def claim(cls, runs_dir: Path | str, name: str, id: str, fresh: bool = False) -> "RunFolder":
-        """Take ``runs_dir/name/id`` for this process, or the next free ``id-2``, ``id-3``, ...
+        """Take ``runs_dir/name/id`` for this process.
 
-        An attempt that failed or was interrupted is left as it is and the next one stands beside it. `fresh`
-        makes another attempt whatever the earlier ones came to.
+        An attempt that failed or was interrupted is taken over. `fresh` makes another attempt, ``id-2``, ``id-3``, ...,
+        whatever the earlier ones came to.
 
         Raises:
             AlreadyFinished: an attempt at this id is finished, and `fresh` is not asked for.
             FolderClaimed: another process holds an attempt at this id, and `fresh` is not asked for.
             UserError: `name` is not a plain folder name.
         """
-        started = {"status": "running", "started": _now(), "pid": os.getpid()}
-        return cls(claim(runs_dir, name, id, fresh, started))
+        return cls(claim(runs_dir, name, id, fresh, _begun()))
+
+    @classmethod
+    def take_over(cls, path: Path) -> "RunFolder":
+        """Take the folder of an attempt that did not finish.
+
+        Raises:
+            AlreadyFinished, FolderClaimed: it is finished, or at work.
+        """
+        return cls(take_over(path))
 
     @property
     def info(self) -> dict[str, Any]:
@@ -92,9 +104,13 @@ class RunFolder:
         hidden = [redact_override(override) for override in overrides]
         write_text(self.path / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(hidden)))
 
-    def write_code_diff(self) -> None:
-        """Write code.diff: how the checkout of dpo_lab differs from its commit; empty where there is none."""
-        write_text(self.path / "code.diff", redact_text(code_diff()))
+    def write_code_diff(self, step: int = 0) -> None:
+        """Write code.diff: how the checkout of dpo_lab differs from its commit; empty where there is none.
+
+        Where a run goes on with other code after `step`, its first code stays on record and this is code-STEP.diff.
+        """
+        name = f"code-{step:08d}.diff" if step else "code.diff"
+        write_text(self.path / name, redact_text(code_diff()))
 
     def write_data_report(self, report: Mapping[str, Any]) -> None:
         """Write data_report.json (every row dropped or cut, by reason) and put it into run.json."""
@@ -105,6 +121,51 @@ class RunFolder:
         """Put plain fields into run.json, over those of the same name, without secrets."""
         self._info = {**self._info, **redact(fields)}
         write_json(self.path / "run.json", self._info)
+
+    def rewind(self, position: Mapping[str, int], **resumed: Any) -> None:
+        """Cut off what was written after a checkpoint, and go on: to be called before anything is written.
+
+        Args:
+            position: `position` when the checkpoint was made.
+            resumed: for the record, of this resume.
+
+        Raises:
+            UserError: a file is shorter than it was then.
+        """
+        cut_lines(self.path / "metrics.jsonl", position["metrics"])
+        cut_lines(self.path / "timing.jsonl", position["timing"])
+        self.predictions.cut(position["predictions"])
+        self._begin_again(resumed)
+
+    def start_over(self, **resumed: Any) -> None:
+        """Delete what an attempt without a usable checkpoint has left, but for the W&B id."""
+        for path in self.path.iterdir():
+            if path.name in (LOCK, "run.json", "wandb"):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        self._begin_again(resumed)
+
+    def position(self) -> dict[str, int]:
+        """How far the growing files have come. All that is counted here survives a power cut."""
+        self.metrics.sync()
+        self.timing.sync()
+        return {
+            "metrics": self.metrics.num_rows,
+            "timing": self.timing.num_rows,
+            "predictions": self.predictions.num_rows,
+        }
+
+    def let_go(self) -> None:
+        """Leave a folder that was taken over as it was found."""
+        release(self._lock)
+
+    def _begin_again(self, resumed: Mapping[str, Any]) -> None:
+        history = [*self._info.get("resumed", []), {"at": _now(), **resumed}]
+        ended = {"exit_reason": None, "finished": None}
+        self.update(**{**_begun(), **ended, "started": self._info["started"]}, resumed=history)
 
     def flush(self) -> None:
         """Have every row so far seen by whoever reads the folder."""
@@ -118,17 +179,26 @@ class RunFolder:
         """
         if self._lock.closed:
             return
-        self.metrics.close()
-        self.timing.close()
-        non_finite = self.metrics.num_non_finite
-        self.update(status=status, exit_reason=reason, finished=_now(), num_non_finite_metrics=non_finite)
-        release(self._lock)
+        try:
+            self.metrics.close()
+            self.timing.close()
+            non_finite = self.metrics.num_non_finite
+            self.update(status=status, exit_reason=reason, finished=_now(), num_non_finite_metrics=non_finite)
+        finally:
+            release(self._lock)
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.finish(status_after(error), None if error is None else f"{type(error).__name__}: {error}".rstrip(": "))
+        reason = None if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
+        try:
+            self.finish(status_after(error), reason)
+        except WriteError as refused:
+            # On a full disk the status cannot be written either; the reason for it is what has to be told.
+            if error is None:
+                raise
+            print(f"the status of the run is not in its folder: {refused}", file=sys.stderr)
 
     def _folder(self, name: str) -> Path:
         folder = self.path / name
@@ -149,7 +219,11 @@ def status_after(error: BaseException | None) -> Status:
         if isinstance(seen, KeyboardInterrupt) or type(seen).__name__ == "SIGTERMException":
             return "interrupted"
         seen = seen.__context__ if isinstance(seen, SystemExit) else None
-    return "interrupted" if isinstance(error, SystemExit) and error.code in (130, 143) else "failed"
+    return "interrupted" if isinstance(error, SystemExit) and error.code in STOP_CODES else "failed"
+
+
+def _begun() -> dict[str, Any]:
+    return {"status": "running", "started": _now(), "pid": os.getpid()}
 
 
 def _now() -> str:

@@ -17,6 +17,8 @@ COSMETIC_KEYS: tuple[str, ...] = (
     "fresh",  # asks for another attempt at the same run
     "resume",  # a resumed run is the run that it continues
     "trainer.num_threads",  # how fast, not what
+    "trainer.checkpoint_every",  # how much is lost when the process dies
+    "trainer.keep_last",
     "trainer.micro_batch_size",  # the gradient of a window does not depend on how it is split
     "trainer.micro_batch_tokens",
     "reference.cache",  # log-probs read from disk are the log-probs that would be computed

@@ -7,6 +7,7 @@ from typing import Any, final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpo_lab.errors import UserError
 from dpo_lab.run.files import write_atomic
 
 SCHEMA = pa.schema(
@@ -31,6 +32,29 @@ class Predictions:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tables: list[pa.Table] = []
+
+    @property
+    def num_rows(self) -> int:
+        """Of all evaluations so far."""
+        return sum(table.num_rows for table in self._tables)
+
+    def cut(self, num_rows: int) -> None:
+        """Go on behind the first `num_rows` rows of the file; what follows them is dropped.
+
+        Raises:
+            UserError: the file has fewer, or is damaged.
+        """
+        if num_rows == 0:
+            self.path.unlink(missing_ok=True)
+            return
+        try:
+            table = pq.read_table(self.path, schema=SCHEMA)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{self.path} cannot be read: {error}") from error
+        if table.num_rows < num_rows:
+            raise UserError(f"{self.path} has {table.num_rows} rows, and the checkpoint was made after {num_rows}")
+        self._tables = [table.slice(0, num_rows)]
+        write_atomic(self.path, lambda file: pq.write_table(self._tables[0], file))
 
     def append(self, rows: Mapping[str, Sequence[Any]]) -> None:
         """Add one evaluation and write the file: one sequence a column of `SCHEMA`, all of one length.

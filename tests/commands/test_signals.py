@@ -1,29 +1,26 @@
-"""A run that is told to stop says so: exit code, status, and a W&B record that is closed."""
+"""A process that SLURM tells that it will be stopped: it saves, says so, and leaves requeueing to the job's script."""
 
 import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
-import pytest
-
 from dpo_lab.run import read_run
+from dpo_lab.run.checkpoint import saved_checkpoints
 from tests.small import SMALL
 
+IN_SLURM = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_the_run_as_interrupted(number: signal.Signals, exit_code: int, root: Path):
-    overrides = [*SMALL, "trainer.max_steps=20000", f"seed={exit_code}"]
+
+def test_sigusr1_in_a_slurm_job(root: Path):
+    """Lightning has a way of its own there: it saves into the working folder and calls scontrol."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "dpo_lab.commands.cli", "train", *overrides],
-        env={**os.environ, "PYTHONPATH": str(root)},
+        [sys.executable, "-m", "dpo_lab.commands.cli", "train", *SMALL, "trainer.max_steps=20000"],
+        env={**os.environ, **IN_SLURM, "PYTHONPATH": str(root)},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        # A shell starts what runs in the background with Ctrl-C ignored, and that is inherited.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -31,14 +28,18 @@ def test_signal_ends_the_run_as_interrupted(number: signal.Signals, exit_code: i
             break
     (folder,) = Path("runs").glob("*/*/")
     wait_for_rows(folder / "metrics.jsonl")
-    process.send_signal(number)
+    process.send_signal(signal.SIGUSR1)
     try:
         _, rest = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == exit_code, rest
-    assert "Traceback" not in rest
-    assert read_run(folder).status == "interrupted"
+    assert process.returncode == 138, rest
+    assert "Traceback" not in rest and "requeue" not in rest
+    run = read_run(folder)
+    assert run.status == "interrupted"
+    (last,) = saved_checkpoints(folder / "checkpoints")
+    assert last.stem == f"step-{run.metrics[-1]['step']:08d}"
+    assert {path.name for path in Path().iterdir()} == {"runs", "cache"}
 
 
 def wait_for_rows(path: Path) -> None:

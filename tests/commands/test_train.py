@@ -36,7 +36,8 @@ def test_run_folder_is_whole_and_nothing_lies_beside_it():
     assert run.status == "finished"
     assert {path.name for path in run.path.iterdir()} == FILES
     assert {path.name for path in Path().iterdir()} == {"runs", "cache"}
-    assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["step-00000005.ckpt"]
+    files = sorted(path.name for path in (run.path / "checkpoints").iterdir())
+    assert files == ["step-00000005.ckpt", "step-00000005.json"]
     assert (run.path / "report" / "curves.png").stat().st_size > 10_000
     assert "${" not in (run.path / "config.yaml").read_text()
     assert set(run.info["hashes"]) == {"data", "tokenizer", "initial_weights", "reference"}
@@ -158,7 +159,7 @@ def test_model_loads_in_plain_transformers():
     model = AutoModelForCausalLM.from_pretrained(run.path / "model")
     tokenizer = AutoTokenizer.from_pretrained(run.path / "model")
     policy = CausalLM(model, tokenizer, dtype="float32", dropout=0.0, exported_dropout={})
-    checkpoint = torch.load(next((run.path / "checkpoints").iterdir()), weights_only=True)
+    checkpoint = torch.load(next((run.path / "checkpoints").glob("*.ckpt")), weights_only=True)
     for name, tensor in policy.state_dict().items():
         assert torch.equal(checkpoint["state_dict"][f"policy.{name}"], tensor)
     assert not any("reference" in name for name in checkpoint["state_dict"])

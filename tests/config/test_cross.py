@@ -64,3 +64,17 @@ def test_a_loss_asks_for_what_a_batch_has() -> None:
     [fault] = cross.losses_can_be_fed(cfg)
     assert fault.startswith("loss.terms.a.loss: loss 'hungry' asks for weather, which no batch has.")
     assert not list(cross.losses_can_be_fed({"loss": {"_target_": "os.system"}}))
+
+
+def test_checkpoints_are_compared_by_validation() -> None:
+    [fault] = cross.best_is_of_validation({"trainer": {"save": "best", "best_metric": "train/loss"}})
+    assert fault == "trainer.best_metric: must be a curve of validation, such as val/loss, got train/loss"
+    for trainer in ({"save": "best", "best_metric": "val/loss"}, {"save": "last", "best_metric": "train/loss"}):
+        assert not list(cross.best_is_of_validation({"trainer": trainer}))
+
+
+def test_a_fresh_attempt_goes_on_with_none() -> None:
+    [fault] = cross.resume_or_fresh({"fresh": True, "resume": {"run": "abc"}})
+    assert fault.startswith("resume.run: fresh=true begins another attempt")
+    for cfg in ({"fresh": False, "resume": {"run": "abc"}}, {"fresh": True, "resume": {"run": None}}, {"fresh": True}):
+        assert not list(cross.resume_or_fresh(cfg))

@@ -109,6 +109,32 @@ def test_two_runs_in_one_process_are_two_and_a_failed_one_says_so(claim):
     assert not list(first.path.rglob("samples*")), "samples=false keeps texts at home"
 
 
+def test_a_run_that_goes_on_has_one_whole_history_under_one_id(claim):
+    """Two rows and a kill after the second, which is cut off; then rows 2 and 3 of the process that goes on."""
+    folder = claim("abc")
+    logger = wandb()
+    logger.start(folder, CONFIG, {})
+    log(folder, 1, 0.75)
+    log(folder, 2, 9.0)
+    logger.finish("failed")
+    first = folder.info["wandb"]["id"]
+    folder.finish("failed")
+    again = RunFolder.take_over(folder.path)
+    again.rewind({"metrics": 1, "timing": 0, "predictions": 0})
+    with wandb().mirroring(again, CONFIG, again.info):
+        log(again, 2, 0.5)
+        log(again, 3, 0.25)
+    assert again.info["wandb"]["id"] == first
+    rows = [item["item"] for item in of_type(records(again), "history")]
+    assert [(row["step"], row["train/loss"]) for row in rows] == [(1, 0.75), (2, 0.5), (3, 0.25)]
+    again.finish("finished")
+
+
+def log(folder: RunFolder, step: int, loss: float) -> None:
+    folder.metrics.append({"step": step, "train/loss": loss})
+    service.log({"step": step, "train/loss": loss})
+
+
 def stop(logger) -> None:
     logger.metrics(1, {"train/loss": 0.75})
     logger.table("samples", ["prompt"], [["private"]])

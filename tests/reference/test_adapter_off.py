@@ -240,5 +240,5 @@ def test_a_run_with_an_adapter_ends_in_a_plain_model():
     # A fresh adapter changes nothing, so the first batch shows whether the rows on disk are this reference's.
     assert run.curve("sanity/initial_log_ratio")[1][0] == pytest.approx(0, abs=1e-3)
     assert run.info["reference_cache"]["num_verified"] == 0
-    (checkpoint,) = (run.path / "checkpoints").iterdir()
+    (checkpoint,) = (run.path / "checkpoints").glob("*.ckpt")
     assert all("lora_" in name for name in load(checkpoint)["state_dict"])

@@ -1,14 +1,16 @@
 """A run folder: claimed once, written whole, left with a true status."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from dpo_lab.errors import UserError
-from dpo_lab.run import AlreadyFinished, FolderClaimed, RunFolder, status_after
+from dpo_lab.run import AlreadyFinished, FolderClaimed, RunFolder, read_run, status_after
 
 HOLD = """
 import sys
@@ -48,11 +50,13 @@ def test_a_second_process_is_refused_while_the_first_lives(workplace, root: Path
     finally:
         holder.kill()
         holder.communicate()
-    # Killed, it left no status: the folder stays as it was and the next attempt stands beside it.
-    with RunFolder.claim(workplace, "demo", "abc") as next_attempt:
-        assert next_attempt.path.name == "abc-2"
-        assert next_attempt.earlier == (held,)
-    assert json.loads((held / "run.json").read_text())["status"] == "running"
+    # Killed, it left no status: whoever comes next takes the folder over, and it stays as it is until he begins.
+    again = RunFolder.claim(workplace, "demo", "abc")
+    assert again.is_taken_over and again.path == held
+    with pytest.raises(FolderClaimed):
+        RunFolder.claim(workplace, "demo", "abc")
+    assert json.loads((held / "run.json").read_text())["pid"] == holder.pid
+    again.let_go()
 
 
 def test_a_second_claim_in_the_same_process_is_refused(workplace, folder):
@@ -94,14 +98,67 @@ def test_fresh_makes_another_attempt(workplace):
         assert fourth.info["attempt"] == 4
 
 
-def test_a_finished_later_attempt_counts_though_the_first_failed(workplace):
+def test_a_failed_attempt_is_taken_over_and_its_rest_can_be_deleted(workplace):
+    with RunFolder.claim(workplace, "demo", "abc") as first:
+        first.metrics.append({"step": 1})
+        first.update(wandb={"id": "w"})
+        (first.checkpoints / "half").write_text("")
+        first.finish("failed", "boom")
+    with RunFolder.claim(workplace, "demo", "abc") as again:
+        assert again.path == first.path
+        again.start_over(step=0)
+        assert sorted(path.name for path in again.path.iterdir()) == [".lock", "run.json"]
+        info = again.info
+        assert (info["status"], info["exit_reason"], info["started"]) == ("running", None, first.info["started"])
+        assert info["wandb"] == {"id": "w"} and [entry["step"] for entry in info["resumed"]] == [0]
+    assert read_run(again.path).metrics == []
+
+
+def test_rewinding_cuts_what_came_after(workplace):
+    """Three rows, of which two were there at the checkpoint; then a fourth that was written only in half."""
+    row = {name: [0] for name in ("step", "group", "length")}
+    row |= {name: [0.0] for name in ("policy_log_prob", "reference_log_prob", "reward")}
+    row |= {"split": ["val"], "key": ["k"], "role": ["chosen"]}
+    with RunFolder.claim(workplace, "demo", "abc") as first:
+        for step in (1, 2):
+            first.metrics.append({"step": step, "odd": float("nan")})
+            first.timing.append({"step": step})
+        first.append_predictions(row)
+        position = first.position()
+        first.metrics.append({"step": 3})
+        first.append_predictions(row)
+        first.finish("failed", "boom")
+    assert position == {"metrics": 2, "timing": 2, "predictions": 1}
+    with (first.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "tra')
+    with RunFolder.claim(workplace, "demo", "abc") as again:
+        again.rewind(position, step=2)
+        again.metrics.append({"step": 3})
+        again.append_predictions(row)
+        assert again.position() == {"metrics": 3, "timing": 2, "predictions": 2}
+    run = read_run(again.path)
+    assert [row["step"] for row in run.metrics] == [1, 2, 3]
+    assert [row["step"] for row in run.timing] == [1, 2]
+    assert run.info["num_non_finite_metrics"] == 2
+    assert pyarrow.parquet.read_table(again.path / "predictions.parquet").num_rows == 2
+
+
+def test_a_record_that_is_shorter_than_its_checkpoint_is_refused(workplace):
     with pytest.raises(RuntimeError), RunFolder.claim(workplace, "demo", "abc"):
         raise RuntimeError("boom")
-    with RunFolder.claim(workplace, "demo", "abc") as second:
-        pass
-    with pytest.raises(AlreadyFinished) as news:
-        RunFolder.claim(workplace, "demo", "abc")
-    assert news.value.path == second.path
+    again = RunFolder.claim(workplace, "demo", "abc")
+    with pytest.raises(UserError, match=r"metrics\.jsonl has 0 whole rows, and the checkpoint was made after 5"):
+        again.rewind({"metrics": 5, "timing": 5, "predictions": 0})
+    again.let_go()
+
+
+def test_what_a_killed_claim_leaves_is_cleared_away(workplace):
+    old, young = workplace / "demo" / ".claim-old", workplace / "demo" / ".claim-young"
+    for draft in (old, young):
+        draft.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    with RunFolder.claim(workplace, "demo", "abc"):
+        assert not old.exists() and young.exists()
 
 
 def test_ids_with_a_common_beginning_are_apart(workplace):
@@ -135,6 +192,7 @@ def system_exit_after_ctrl_c() -> SystemExit:
         (SystemExit(1), "failed"),
         (KeyboardInterrupt(), "interrupted"),
         (SystemExit(143), "interrupted"),
+        (SystemExit(138), "interrupted"),
         (system_exit_after_ctrl_c(), "interrupted"),
     ],
 )

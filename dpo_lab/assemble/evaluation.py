@@ -1,0 +1,91 @@
+"""What is measured of a run besides its training: validation and samples."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytorch_lightning as pl
+
+from dpo_lab.assemble.experiment import Experiment
+from dpo_lab.data.view import UNITS
+from dpo_lab.errors import UserError
+from dpo_lab.module import PreferenceModule
+from dpo_lab.recorder import Recorder
+from dpo_lab.samples import Sample, draw_samples, summarize
+
+
+def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None = None) -> None:
+    """Whether `trainer.best_metric` will be known; `recorded` are the curves of a validation, once there was one.
+
+    Raises:
+        UserError: there is no validation, or it has no such curve.
+    """
+    settings = experiment.trainer
+    if settings.save != "best":
+        return
+    if experiment.validation is None:
+        raise UserError(
+            "trainer.save=best: there is no validation data to compare checkpoints on; give data.validation_path or "
+            "data.validation_fraction, or use trainer.save=last"
+        )
+    if recorded is not None and settings.best_metric not in recorded:
+        raise UserError(
+            f"trainer.best_metric={settings.best_metric} is never recorded; validation records: "
+            f"{', '.join(sorted(recorded))}"
+        )
+
+
+def evaluate(
+    experiment: Experiment,
+    trainer: pl.Trainer,
+    module: PreferenceModule,
+    recorder: Recorder,
+    step: int,
+    *,
+    num_samples: int | None = None,
+) -> list[Sample]:
+    """Validation and samples at the policy's present weights, into the row of `step`.
+
+    Args:
+        num_samples: None is what the config says.
+    """
+    if experiment.validation is not None and recorder.validated_step != step:
+        trainer.validate(module, experiment.validation, verbose=False)
+    settings = experiment.samples if num_samples is None else replace(experiment.samples, num=num_samples)
+    if settings.num == 0:
+        return []
+    device = trainer.strategy.root_device
+    experiment.policy.to(device)
+    if experiment.reference is not None:
+        experiment.reference.to(device)
+    reference = experiment.reference
+    encoded = experiment.validation.dataset.encoded if experiment.validation else experiment.train.dataset.encoded
+    samples = draw_samples(
+        experiment.policy,
+        reference if reference is not None and reference.is_distribution else None,
+        [example.prompt for example in encoded[: settings.num]],
+        settings,
+        seed=experiment.seeds["sampling"],
+        true_reward=experiment.source.true_reward,
+    )
+    recorder.add(step, summarize(samples))
+    return samples
+
+
+def summarize_run(
+    experiment: Experiment,
+    last: dict[str, float],
+    before: list[Sample],
+    after: list[Sample],
+    say: Callable[[str], None],
+) -> None:
+    """Say, and give the logger, what the run came to; `last` is its last logged row."""
+    old, new = summarize(before), summarize(after)
+    shown = {name: value for name, value in last.items() if name.startswith(("val/", "samples/"))}
+    experiment.logger.summary({**shown, "num_steps": experiment.num_steps, "data_report": experiment.report.as_dict()})
+    if "val/rewards/accuracies" in last:
+        unit = UNITS[experiment.train.view.kind]
+        say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last[f'val/num_{unit}']:.0f} {unit}")
+    for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
+        if name in new:
+            values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))
+            say(f"{unit}: {' before, '.join(values)} after (mean of {len(after)} samples, 95 % interval)")
