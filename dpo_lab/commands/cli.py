@@ -18,6 +18,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "train": Verb("dpo_lab.commands.hydra_entry", "train a policy against its reference; -m for a sweep"),
+    "sweep": Verb("dpo_lab.commands.sweep", "go on with a sweep that was interrupted, or that failed in part"),
     "losses": Verb("dpo_lab.commands.losses", "every loss: formula, paper, arguments, picture; --json"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }

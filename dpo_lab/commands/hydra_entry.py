@@ -3,8 +3,9 @@
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.commands import completion
 from dpo_lab.commands.sweep_entry import run_sweep
+from dpo_lab.commands.sweep_job import run_sweep_job
 from dpo_lab.config import ConfigError, check, find_faults
 from dpo_lab.config.overrides import review
 from dpo_lab.config.source import Source
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
         _check_flags(parser, args)
         configs = _check_command(args, unknown_flags)
         if configs and args.cfg is None and _is_sweep(args, configs[0]):
-            return run_sweep(argv, args.overrides, configs[0], _run_hydra)
+            return run_sweep(argv, args.overrides, configs[0], partial(_compose_and_call, run_sweep_job))
     return _run_hydra(argv)
 
 
@@ -84,27 +86,31 @@ def _source(args: Namespace) -> Source | None:
 
 
 def _run_hydra(argv: list[str]) -> int:
+    """One job in this process, or an answer of Hydra's own."""
     codes: list[int] = []
     command_line = list(sys.argv)
 
     def job(cfg: DictConfig) -> Any:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            from dpo_lab.commands.sweep_job import run_sweep_job
-
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # of a configuration folder that only Hydra finds
             return run_sweep_job(cfg)
         codes.append(1)  # until the job says otherwise: it may leave by SystemExit
         with _command_line(command_line):
             codes[-1] = _run_job(cfg)
         return codes[-1]
 
+    code = _compose_and_call(job, argv)
+    return 2 if code == 1 and not codes else max([code, *codes])
+
+
+def _compose_and_call(job: Callable[[DictConfig], Any], argv: list[str]) -> int:
+    """Have Hydra compose what `argv` asks for and call `job`, once or for each job of a sweep; Hydra's exit code."""
     app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")(job)
     try:
-        with _command_line([command_line[0], *argv]):
+        with _command_line([sys.argv[0], *argv]):
             app()
     except SystemExit as error:
-        could_not_compose = error.code == 1 and not codes
-        return 2 if could_not_compose else _exit_code(error)
-    return max(codes, default=0)
+        return _exit_code(error)
+    return 0
 
 
 def _run_job(cfg: DictConfig) -> int:

@@ -38,10 +38,17 @@ def run_sweep(argv: list[str], overrides: list[str], config: DictConfig, run_hyd
     from dpo_lab.sweep.board import Board, summary, table
 
     folder, num_jobs = _folder(overrides, config), _num_jobs(overrides, config)
-    folder.write(SweepRecord(id=folder.path.name, overrides=[*map(redact_override, overrides)], num_jobs=num_jobs))
+    folder.write(
+        SweepRecord(
+            id=folder.path.name,
+            working_dir=str(Path.cwd()),
+            overrides=[redact_override(text) for text in overrides],
+            num_jobs=num_jobs,
+        )
+    )
     many = "jobs as a search asks for them" if num_jobs is None else f"{num_jobs} jobs"
     print(f"sweep {folder.path.name}: {many}, in {folder.path}", file=sys.stderr)
-    own = [] if any(text.startswith(OWN_FOLDER) for text in overrides) else [f"{OWN_FOLDER}{_quoted(folder.path)}"]
+    own = [] if any(text.startswith(OWN_FOLDER) for text in overrides) else [own_folder(folder.path)]
     code = 130
     try:
         with _stopping_on_sigterm(), Board(folder, num_jobs).telling():
@@ -51,7 +58,7 @@ def run_sweep(argv: list[str], overrides: list[str], config: DictConfig, run_hyd
         Console(stderr=True).print(table(jobs, ""))
         print(summary(folder), file=sys.stderr)
         if any(job.status != "finished" for job in jobs) or code:
-            print(f"to go on: dpo-lab sweep resume {folder.path}", file=sys.stderr)
+            print(f"the same command goes on, or: dpo-lab sweep resume {folder.path}", file=sys.stderr)
     print(folder.path)
     if code:
         return code
@@ -81,10 +88,10 @@ def _num_jobs(overrides: list[str], config: DictConfig) -> int | None:
     return prod(len(list(override.sweep_string_iterator())) for override in parsed if override.is_sweep_override())
 
 
-def _quoted(path: Path) -> str:
-    """As a value in Hydra's grammar of overrides."""
+def own_folder(path: Path) -> str:
+    """The override that has Hydra keep a sweep in `path`."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return f"{OWN_FOLDER}'{escaped}'"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What Hydra's launchers call for each job of a sweep: wait for a share of the machine, start the job, tell its result."""
+"""What Hydra's launchers call for each job of a sweep: wait for a share of the machine, start it, tell its result."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,7 @@ def run_sweep_job(cfg: DictConfig) -> Any:
     """
     hydra_config = HydraConfig.get()
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    settings = SweepSettings(**config["sweep"])
+    settings = SweepSettings(**config.get("sweep", {}))
     folder = SweepFolder(Path(hydra_config.sweep.dir).absolute())
     number = int(hydra_config.job.num)
     overrides = list(hydra_config.overrides.task)
@@ -43,7 +43,7 @@ def run_sweep_job(cfg: DictConfig) -> Any:
 
 
 def _slots(config: dict[str, Any], settings: SweepSettings) -> list[Slot]:
-    if config["trainer"].get("accelerator") == "gpu":
+    if config.get("trainer", {}).get("accelerator") == "gpu":
         return gpu_slots(visible_devices(), settings.gpus_per_job, visible_cpus())
     return cpu_slots(visible_cpus(), settings.cpus_per_job)
 

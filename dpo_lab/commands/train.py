@@ -17,7 +17,6 @@ from dpo_lab.report.curves import draw_run
 from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
 from dpo_lab.run.provenance import device_info
 
-
 Found = Callable[[Path, bool], object]
 """Is told the folder of a run as soon as that is known, and whether the run was finished before."""
 

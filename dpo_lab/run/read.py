@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 
 from dpo_lab.errors import UserError
 
-
 LAST_ROW_BYTES = 2**16
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -42,18 +42,19 @@ def standing(job: JobRecord) -> Standing:
     return Standing(int(row.get("step", 0)), num_steps, row.get("train/loss"), row.get("train/rewards/accuracies"))
 
 
-def table(jobs: list[JobRecord], title: str) -> Table:
-    """One line a job."""
+def table(jobs: Sequence[JobRecord], title: str) -> Table:
+    """One line a job, with what of its overrides not all jobs have."""
     found = Table(title=title, title_justify="left")
     for column in ("job", "overrides", "status", "step", "loss", "accuracy", "time", "left"):
         found.add_column(column, justify="left" if column in ("overrides", "status") else "right")
+    told = differing(jobs)
     for job in jobs:
         at = standing(job)
         share = at.step / at.num_steps if at.num_steps else 0.0
         left = job.elapsed() * (1 / share - 1) if job.status == "running" and share else None
         found.add_row(
             str(job.number),
-            " ".join(job.overrides),
+            " ".join(told[job.number]),
             _words(job),
             f"{at.step}/{at.num_steps}" if at.num_steps else "",
             "" if at.loss is None else f"{at.loss:.4f}",
@@ -62,6 +63,12 @@ def table(jobs: list[JobRecord], title: str) -> Table:
             "" if left is None else _clock(left),
         )
     return found
+
+
+def differing(jobs: Sequence[JobRecord]) -> dict[int, list[str]]:
+    """Of each job, by its number, the overrides that not all of them have; all of them where there is one job."""
+    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs)) if len(jobs) > 1 else set()
+    return {job.number: [text for text in job.overrides if text not in common] for job in jobs}
 
 
 def _words(job: JobRecord) -> str:
@@ -120,16 +127,20 @@ class Board:
         return f"{count(jobs, 'finished')}{total} jobs finished" + (f", {failed} failed" if failed else "")
 
     def _tell_ends(self) -> None:
-        for job in self._folder.jobs():
+        jobs = self._folder.jobs()
+        told = differing(jobs)
+        for job in jobs:
             if job.status == "running":
                 self._told.discard(job.number)
             elif job.number not in self._told:
                 self._told.add(job.number)
-                self._console.print(_line(job, self._folder), markup=False, highlight=False, soft_wrap=True)
+                self._console.print(
+                    _line(job, told[job.number], self._folder), markup=False, highlight=False, soft_wrap=True
+                )
 
 
-def _line(job: JobRecord, folder: SweepFolder) -> str:
-    line = f"job {job.number} {_words(job)} after {_clock(job.elapsed())}: {' '.join(job.overrides)}"
+def _line(job: JobRecord, told: Sequence[str], folder: SweepFolder) -> str:
+    line = f"job {job.number} {_words(job)} after {_clock(job.elapsed())}: {' '.join(told)}"
     if job.status == "failed":
         line += f"\n  {job.problem}\n  all that it said: {folder.job(job.number).log}"
     return line

@@ -65,8 +65,9 @@ def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
         inputs=stamp_inputs(config),
     )
     text = OmegaConf.to_yaml(OmegaConf.create(redact(dict(config))))
-    if _is_done(folder, record, text) and not config["fresh"]:
-        return folder.write(replace(record, status="finished", was_finished=True, seconds=0.0, exit_code=0))
+    run = _finished_run(folder, record, text)
+    if run is not None and not config.get("fresh"):
+        return folder.write(replace(record, status="finished", run=run, was_finished=True, seconds=0.0, exit_code=0))
     folder.path.mkdir(parents=True, exist_ok=True)
     with _held(folder.path / ".starter"):
         folder.run.unlink(missing_ok=True)
@@ -75,7 +76,8 @@ def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
         started = time.time()
         record = folder.write(replace(record, status="running", started=started))
         code = _train(job, config, folder, slot)
-        ended = replace(record, exit_code=code, status=_status(code), seconds=time.time() - started)
+        known = folder.read() or record
+        ended = replace(known, exit_code=code, status=_status(code), seconds=time.time() - started)
         if ended.status == "failed":
             ended = replace(ended, problem=_last_words(folder.log))
         return folder.write(ended)
@@ -83,7 +85,7 @@ def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
 
 def _with_threads(config: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
     """`config` with a number of threads that is said: it moves the last bits of a sum."""
-    trainer = config["trainer"]
+    trainer = config.get("trainer", {})
     threads = trainer.get("num_threads")
     return {**config, "trainer": {**trainer, "num_threads": slot.num_threads if threads is None else threads}}
 
@@ -111,13 +113,14 @@ def _paths(node: Any, key: str) -> Iterator[tuple[str, Path]]:
             yield key, path
 
 
-def _is_done(folder: JobFolder, record: JobRecord, config: str) -> bool:
+def _finished_run(folder: JobFolder, record: JobRecord, config: str) -> str | None:
+    """The run of this very job, where it is finished and nothing that it was made from was touched."""
     before = folder.read()
     if before is None or before.status != "finished" or before.run is None or before.inputs != record.inputs:
-        return False
+        return None
     if not folder.config.exists() or folder.config.read_text() != config:
-        return False
-    return (Path(before.run) / "run.json").is_file() and read_info(Path(before.run)).get("status") == "finished"
+        return None
+    return before.run if read_info(Path(before.run)).get("status") == "finished" else None
 
 
 def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot) -> int:

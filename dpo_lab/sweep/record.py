@@ -108,9 +108,10 @@ class JobFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
-    """sweep.json: the command that made the sweep, and how many jobs it is known to have."""
+    """sweep.json: the command that made the sweep, where it was given, and how many jobs it is known to have."""
 
     id: str
+    working_dir: str
     overrides: list[str] = field(default_factory=list)
     num_jobs: int | None = None
 

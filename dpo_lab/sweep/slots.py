@@ -16,7 +16,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Slot(NamedTuple):
-    """One share: a number from 0, threads to compute with, and the names of its GPUs; None where GPUs are not shared."""
+    """One share: a number from 0, threads to compute with, and the names of its GPUs; None without GPUs."""
 
     number: int
     num_threads: int
