@@ -38,11 +38,11 @@ def main() -> int:
 
 
 def _train(given: dict[str, Any], folder: JobFolder) -> int:
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig
 
     from dpo_lab.config import check
 
-    config = OmegaConf.create(given["config"])
+    config = DictConfig(given["config"])
     check(config)
     from dpo_lab.commands.train import train
 

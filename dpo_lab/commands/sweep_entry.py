@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.run.identity import COSMETIC_KEYS
 from dpo_lab.run.redaction import redact_override
+from dpo_lab.sweep.process import announce_sweep
 from dpo_lab.sweep.record import SweepFolder, SweepRecord
 
 ID_LENGTH = 10
@@ -49,6 +50,7 @@ def run_sweep(argv: list[str], overrides: list[str], config: DictConfig, run_hyd
     many = "jobs as a search asks for them" if num_jobs is None else f"{num_jobs} jobs"
     print(f"sweep {folder.path.name}: {many}, in {folder.path}", file=sys.stderr)
     own = [] if any(text.startswith(OWN_FOLDER) for text in overrides) else [own_folder(folder.path)]
+    announce_sweep()
     code = 130
     try:
         with _stopping_on_sigterm(), Board(folder, num_jobs).telling():

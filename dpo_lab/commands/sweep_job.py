@@ -1,5 +1,6 @@
 """What Hydra's launchers call for each job of a sweep: wait for a share of the machine, start it, tell its result."""
 
+import signal
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.errors import UserError
 from dpo_lab.run.read import read_run
-from dpo_lab.sweep.process import Job, run_job
+from dpo_lab.sweep.process import Job, is_orphaned, run_job
 from dpo_lab.sweep.record import JobRecord, SweepFolder, count
 from dpo_lab.sweep.settings import SweepSettings
 from dpo_lab.sweep.slots import Slot, claim_slot, cpu_slots, gpu_slots, slots_folder, visible_cpus, visible_devices
@@ -37,6 +38,8 @@ def run_sweep_job(cfg: DictConfig) -> Any:
         record = path.write(JobRecord(number=number, overrides=overrides, status="skipped"))
     else:
         with claim_slot(_slots(config, settings), slots_folder()) as slot:
+            if is_orphaned():
+                raise SystemExit(128 + signal.SIGTERM)
             job = Job(number=number, config=config, overrides=overrides, sweep_id=folder.path.name)
             record = run_job(job, folder.job(number), slot)
     return None if settings.objective is None else _value(record, settings.objective)

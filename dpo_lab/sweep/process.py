@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,9 @@ from dpo_lab.sweep.slots import Slot
 MODULE = "dpo_lab.commands.job"
 STARTER = "DPO_LAB_STARTER"
 """Environment variable with the process that started a job: a job ends when that one is gone."""
+
+SWEEP = "DPO_LAB_SWEEP"
+"""Environment variable with the machine and the process of the command that runs a sweep."""
 
 STOPPED_CODES = frozenset({130, 143, 138})
 CLAIMED_CODE = 5
@@ -162,6 +166,8 @@ def _wait(process: subprocess.Popen[str]) -> int:
             try:
                 code = process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
+                if is_orphaned():
+                    raise SystemExit(128 + signal.SIGTERM) from None
                 continue
             return 128 - code if code < 0 else code
     except BaseException:  # told to stop, whatever by: the job is told so, and may save before this process ends
@@ -171,6 +177,28 @@ def _wait(process: subprocess.Popen[str]) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
         raise
+
+
+def announce_sweep() -> None:
+    """Say to the processes that a launcher starts which one they work for."""
+    os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
+
+
+def is_orphaned() -> bool:
+    """Whether the command that this process works for is gone: a launcher's workers may live on for minutes.
+
+    False where nothing is known of it: it runs on another machine, or nobody announced it.
+    """
+    host, _, process = os.environ.get(SWEEP, "").partition(" ")
+    if host != socket.gethostname() or not process:
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's: the number was taken again
+        return True
+    return False
 
 
 def _status(code: int) -> Status:

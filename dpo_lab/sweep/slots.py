@@ -24,7 +24,7 @@ class Slot(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """What a process needs to be told at its start."""
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.num_threads))
+        threads = {"OMP_NUM_THREADS": str(self.num_threads), "MKL_NUM_THREADS": str(self.num_threads)}
         return threads if self.devices is None else {**threads, VISIBLE: ",".join(self.devices)}
 
 

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -22,6 +25,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     monkeypatch.setattr(process, "MODULE", "tests.sweep.fake_job")
     monkeypatch.setenv("PYTHONPATH", str(root))
     monkeypatch.setattr(process, "POLL_SECONDS", 0.05)
+    monkeypatch.setenv(process.SWEEP, "")
 
 
 def job(seed: int, **config: object) -> Job:
@@ -117,6 +121,21 @@ def test_whoever_is_told_to_stop_tells_the_job(folder: JobFolder):
     assert found is not None
     assert found.status == "interrupted"
     assert not folder.is_alive()
+
+
+def test_a_job_of_a_command_that_is_gone_is_told_to_stop(folder: JobFolder, monkeypatch: pytest.MonkeyPatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    process.announce_sweep()
+    assert not process.is_orphaned()
+    monkeypatch.setenv(process.SWEEP, f"{socket.gethostname()} {gone.pid}")
+    with pytest.raises(SystemExit):
+        run_job(job(9), folder, SLOT)
+    found = folder.read()
+    assert found is not None
+    assert found.status == "interrupted"
+    monkeypatch.setenv(process.SWEEP, f"elsewhere {gone.pid}")
+    assert not process.is_orphaned()
 
 
 def test_secrets_reach_the_job_and_no_file(folder: JobFolder):
