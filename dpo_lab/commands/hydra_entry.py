@@ -3,18 +3,21 @@
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.commands import completion
+from dpo_lab.commands.sweep_entry import run_sweep
+from dpo_lab.commands.sweep_job import run_sweep_job
 from dpo_lab.config import ConfigError, check, find_faults
 from dpo_lab.config.overrides import review
 from dpo_lab.config.source import Source
@@ -22,10 +25,6 @@ from dpo_lab.errors import UserError
 from dpo_lab.paths import CONF_DIR
 
 PROGRAM = "dpo-lab train"
-
-
-class JobFailedError(CompactHydraException):
-    """A job of a sweep ended with another exit code than 0. Hydra prints it without a traceback and ends with 1."""
 
 
 def main(argv: list[str]) -> int:
@@ -42,8 +41,14 @@ def main(argv: list[str]) -> int:
     is_question = args.help or args.hydra_help or args.info is not None or args.shell_completion
     if not is_question or unknown_flags:
         _check_flags(parser, args)
-        _check_command(args, unknown_flags)
-    return _run_hydra(argv, multirun=args.multirun)
+        configs = _check_command(args, unknown_flags)
+        if configs and args.cfg is None and _is_sweep(args, configs[0]):
+            return run_sweep(argv, args.overrides, configs[0], partial(_compose_and_call, run_sweep_job))
+    return _run_hydra(argv)
+
+
+def _is_sweep(args: Namespace, config: DictConfig) -> bool:
+    return args.multirun or OmegaConf.select(config, "hydra.mode") == RunMode.MULTIRUN
 
 
 def complete(argv: list[str], *, verb: str) -> int:
@@ -56,20 +61,24 @@ def _check_flags(parser: ArgumentParser, args: Namespace) -> None:
         parser.error("--resolve goes with --cfg, as in --cfg job --resolve")
 
 
-def _check_command(args: Namespace, unknown_flags: list[str]) -> None:
-    """Raise a `ConfigError` with the faults of all overrides and of the configs that they make.
+def _check_command(args: Namespace, unknown_flags: list[str]) -> list[DictConfig]:
+    """The configs that the overrides make, one a value, where Hydra's own way of finding them is known.
+
+    Raises:
+        ConfigError: with the faults of all overrides and of those configs.
 
     With ``--cfg`` values are not judged: whoever asks for a config wants to see it, wrong or not.
     """
     source = _source(args)
     if source is None or args.experimental_rerun is not None:
-        return
+        return []
     reviewed = review([*args.overrides, *unknown_flags], source, multirun=args.multirun)
     faults = reviewed.faults
     if args.cfg is None:
         faults += [fault for config in reviewed.configs for fault in find_faults(config)]
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
+    return reviewed.configs
 
 
 def _source(args: Namespace) -> Source | None:
@@ -81,38 +90,42 @@ def _source(args: Namespace) -> Source | None:
     return Source(conf_dir, args.config_name or "train", extra_dir)
 
 
-def _run_hydra(argv: list[str], *, multirun: bool = False) -> int:
+def _run_hydra(argv: list[str]) -> int:
+    """One job in this process, or an answer of Hydra's own."""
     codes: list[int] = []
     command_line = list(sys.argv)
 
-    def job(cfg: DictConfig) -> int:
+    def job(cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # of a configuration folder that only Hydra finds
+            return run_sweep_job(cfg)
         codes.append(1)  # until the job says otherwise: it may leave by SystemExit
         with _command_line(command_line):
             codes[-1] = _run_job(cfg)
-        if codes[-1] != 0 and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise JobFailedError(f"a job of the sweep ended with exit code {codes[-1]}")
         return codes[-1]
 
+    code = _compose_and_call(job, argv)
+    return 2 if code == 1 and not codes else max([code, *codes])
+
+
+def _compose_and_call(job: Callable[[DictConfig], Any], argv: list[str]) -> int:
+    """Have Hydra compose what `argv` asks for and call `job`, once or for each job of a sweep; Hydra's exit code."""
     app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")(job)
     try:
-        with _command_line([command_line[0], *argv]):
+        with _command_line([sys.argv[0], *argv]):
             app()
     except SystemExit as error:
-        could_not_compose = error.code == 1 and not codes and not multirun
-        return 2 if could_not_compose else _exit_code(error)
-    return max(codes, default=0)
+        return _exit_code(error)
+    return 0
 
 
 def _run_job(cfg: DictConfig) -> int:
-    """Train on one composed config; errors are told here, since Hydra would tell only the first of a sweep."""
-    hydra_config = HydraConfig.get()
-    overrides = list(hydra_config.overrides.task)
-    is_sweep = hydra_config.mode == RunMode.MULTIRUN
+    """Train on one composed config."""
+    overrides = list(HydraConfig.get().overrides.task)
     try:
         check(cfg)
         from dpo_lab.commands.train import train
 
-        return train(cfg, overrides, sweep=Path(hydra_config.sweep.dir).name if is_sweep else None)
+        return train(cfg, overrides)
     except UserError as error:
         print(f"{' '.join([PROGRAM, *overrides])}: {error}", file=sys.stderr)
         return error.exit_code

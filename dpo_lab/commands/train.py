@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,13 +17,19 @@ from dpo_lab.report.curves import draw_run
 from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
 from dpo_lab.run.provenance import device_info
 
+Found = Callable[[Path, bool], object]
+"""Is told the folder of a run as soon as that is known, and whether the run was finished before."""
 
-def train(cfg: DictConfig, overrides: Sequence[str], *, sweep: str | None = None) -> int:
+
+def train(
+    cfg: DictConfig, overrides: Sequence[str], *, sweep: str | None = None, found: Found = lambda path, done: None
+) -> int:
     """Train on a composed, checked config; return the exit code. What it says on the way goes to stderr.
 
     Args:
         overrides: what was typed, for the record.
         sweep: id of the sweep that this run is a job of.
+        found: see `Found`.
 
     Raises:
         UserError: for whatever the user can mend.
@@ -33,23 +40,27 @@ def train(cfg: DictConfig, overrides: Sequence[str], *, sweep: str | None = None
     interruption = Interruption()
     with interruption.listening(), computing(config["trainer"].get("num_threads")):
         try:
-            return _train(config, overrides, sweep, interruption)
+            return _train(config, overrides, sweep, found, interruption)
         except Stopped as stopped:
             say(f"interrupted by {stopped.number.name}: the same command goes on from the newest checkpoint, if any")
             raise
 
 
-def _train(config: dict[str, Any], overrides: Sequence[str], sweep: str | None, interruption: Interruption) -> int:
+def _train(
+    config: dict[str, Any], overrides: Sequence[str], sweep: str | None, found: Found, interruption: Interruption
+) -> int:
     experiment = assemble(config, say)
     provenance = collect_provenance()
     try:
         begun = begin(Now(config, experiment.contents, provenance), say)
     except AlreadyFinished as finished:
+        found(finished.path, True)
         print(f"already finished: {finished.path}")
         for difference in describe_differences(read_run(finished.path).info, provenance):
             say(f"made with another {difference}")
         return 0
     folder = begun.folder
+    found(folder.path, False)
     with folder:
         folder.update(sweep=sweep)
         _write_identity(folder, config, overrides, experiment, provenance, begun.step)

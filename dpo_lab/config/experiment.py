@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 from dpo_lab.ranges import NonNegativeInt
 from dpo_lab.resume import ResumeSettings
 from dpo_lab.sampling import SampleSettings
+from dpo_lab.sweep.settings import SweepSettings
 
 Component = Callable[..., Any]
 """A node with ``_target_``: what one file of a config group says. Its keys are the target's keyword-only arguments."""
@@ -53,5 +54,6 @@ class Experiment:
     cache_dir: str
     fresh: bool = False
     resume: ResumeSettings = field(default_factory=ResumeSettings)
+    sweep: SweepSettings = field(default_factory=SweepSettings)
     samples: SampleSettings = field(default_factory=SampleSettings)
     plugins: list[str] = field(default_factory=list)

@@ -16,6 +16,7 @@ COSMETIC_KEYS: tuple[str, ...] = (
     "name",  # a label for people; it is the folder around the id
     "fresh",  # asks for another attempt at the same run
     "resume",  # a resumed run is the run that it continues
+    "sweep",  # how jobs share a machine
     "trainer.num_threads",  # how fast, not what
     "trainer.checkpoint_every",  # how much is lost when the process dies
     "trainer.keep_last",

@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 
 from dpo_lab.errors import UserError
 
+LAST_ROW_BYTES = 2**16
+
 
 @final
 @dataclass(frozen=True)
@@ -70,6 +72,15 @@ def read_info(path: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}") from error
+
+
+def read_last_row(path: Path) -> dict[str, float]:
+    """The newest whole row of a run's metrics.jsonl, read from its end; empty where there is none."""
+    file = path / "metrics.jsonl"
+    with file.open("rb") as rows:
+        rows.seek(max(0, file.stat().st_size - LAST_ROW_BYTES))
+        *lines, _cut_short = rows.read().split(b"\n")
+    return json.loads(lines[-1]) if lines and lines[-1].startswith(b"{") else {}
 
 
 def read_rows(file: Path) -> list[dict[str, float]]:

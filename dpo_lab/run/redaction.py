@@ -36,7 +36,7 @@ def is_secret_name(name: str) -> bool:
     [False, False, False]
     """
     lowered = _CAMEL.sub("_", name).lower()
-    if re.search(r"(^|_)(num|max|min)_", lowered) or _HARMLESS.search(lowered):
+    if re.search(r"(^|[_.])(num|max|min)_", lowered) or _HARMLESS.search(lowered):
         return False
     return _SECRET_NAME.search(lowered) is not None
 

@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 from dpo_lab.commands import completion
 from dpo_lab.commands.cli import VERBS, main
 from dpo_lab.errors import UserError
+from dpo_lab.sweep import process
+from dpo_lab.sweep.record import SweepFolder
 from tests.config.stub_conf import write_conf
 
 
@@ -103,27 +105,63 @@ def test_a_hydra_override_that_does_not_fit_is_a_usage_error(trained: list, conf
     assert trained == []
 
 
-def test_a_sweep_runs_every_job_and_leaves_one_folder(trained: list, conf: list[str], workplace: Path) -> None:
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Jobs of sweeps are processes of `tests.sweep.fake_job`; the seed says how they end."""
+    monkeypatch.setattr(process, "MODULE", "tests.sweep.fake_job")
+    monkeypatch.setattr(process, "POLL_SECONDS", 0.05)
+    monkeypatch.setenv("PYTHONPATH", str(root))
+
+
+@pytest.mark.usefixtures("jobs")
+def test_a_sweep_runs_every_job_and_leaves_one_folder(
+    conf: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", *conf, "-m", "loss=sigmoid,ipo", "seed=1,2"]) == 0
-    assert [overrides for _, overrides in trained] == [
+    (folder,) = (workplace / "runs" / ".sweeps").iterdir()
+    told = capsys.readouterr()
+    assert told.out == f"{folder}\n"
+    assert f"sweep {folder.name}: 4 jobs" in told.err
+    sweep = SweepFolder(folder)
+    assert [job.overrides for job in sweep.jobs()] == [
         ["loss=sigmoid", "seed=1"],
         ["loss=sigmoid", "seed=2"],
         ["loss=ipo", "seed=1"],
         ["loss=ipo", "seed=2"],
     ]
-    left = sorted(str(path.relative_to(workplace)) for path in workplace.rglob("*"))
-    assert left == ["runs", "runs/.sweeps", "runs/.sweeps/one", "runs/.sweeps/one/multirun.yaml"]
+    assert {path.name for path in folder.iterdir()} == {"jobs", "multirun.yaml", "sweep.json"}
+    assert [path.name for path in workplace.iterdir()] == ["runs"]
     assert Path.cwd() == workplace
 
 
-def test_a_sweep_with_failures_runs_on_and_ends_with_1(
-    trained: list, conf: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("jobs")
+def test_a_sweep_goes_on_after_failures_and_the_same_command_tries_them_again(
+    conf: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *conf, "-m", "seed=6,7,8,1"]) == 1
-    assert len(trained) == 4
+    """Seed 7 always fails, 8 is killed the first time; 1 is done after the first time and not begun again."""
+    command = ["train", *conf, "-m", "seed=7,8,1"]
+    assert main(command) == 1
+    (folder,) = (workplace / "runs" / ".sweeps").iterdir()
+    assert [job.status for job in SweepFolder(folder).jobs()] == ["failed", "interrupted", "finished"]
     said = capsys.readouterr().err
-    assert "dpo-lab train seed=8: no data" in said
-    assert "boom" in said
+    assert "ValueError: boom" in said
+    assert str(folder / "jobs" / "0" / "log.txt") in said.replace("\n", "")
+    assert "1 finished, 1 failed, 1 interrupted" in said
+    assert main(command) == 1
+    assert [job.status for job in SweepFolder(folder).jobs()] == ["failed", "finished", "finished"]
+    assert [len((folder / "jobs" / str(n) / "begun.txt").read_text().splitlines()) for n in range(3)] == [2, 2, 1]
+
+
+@pytest.mark.usefixtures("jobs")
+def test_a_sweep_can_stop_at_its_first_failure(conf: list[str], workplace: Path) -> None:
+    assert main(["train", *conf, "-m", "seed=1,7,2", "sweep.on_error=stop"]) == 1
+    (folder,) = (workplace / "runs" / ".sweeps").iterdir()
+    assert [job.status for job in SweepFolder(folder).jobs()] == ["finished", "failed", "skipped"]
+
+
+def test_a_sweep_that_is_none_cannot_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "resume", str(tmp_path)]) == 2
+    assert f"{tmp_path} is no sweep" in capsys.readouterr().err
 
 
 def test_a_wrong_choice_of_a_sweep_stops_all_of_it(trained: list, conf: list[str]) -> None:

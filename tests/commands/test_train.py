@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpo_lab.commands import cli
 from dpo_lab.model.causal_lm import CausalLM
-from dpo_lab.run import Run
+from dpo_lab.run import Run, read_run
 from tests.small import SMALL, run_train, weights_of
 
 FILES = {
@@ -236,8 +236,15 @@ def test_online_without_a_key_is_refused_before_anything_is_built(capsys: pytest
     assert not list(Path().iterdir())
 
 
-def test_jobs_of_a_sweep_know_their_sweep():
-    assert cli.main(["train", "-m", *SMALL, "seed=1,2", "trainer.max_steps=1"]) == 0
+def test_jobs_of_a_sweep_know_their_sweep_and_give_what_a_run_gives(monkeypatch: pytest.MonkeyPatch, root: Path):
+    """Two processes side by side, then one of the runs by itself, with the threads of a job: the same numbers."""
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    assert cli.main(["train", "-m", *SMALL, "seed=1,2", "trainer.max_steps=2"]) == 0
     (sweep,) = Path("runs/.sweeps").iterdir()
-    jobs = [json.loads(path.read_text()) for path in Path("runs").glob("*/*/run.json")]
-    assert [job["sweep"] for job in jobs] == [sweep.name, sweep.name]
+    runs = [read_run(path.parent) for path in Path("runs").glob("*/*/run.json")]
+    assert [run.info["sweep"] for run in runs] == [sweep.name, sweep.name]
+    # 40 + 12 pairs, computed by whichever job came first.
+    assert sorted(run.info["reference_cache"]["num_computed"] for run in runs) == [0, 104]
+    (alone,) = (run for run in runs if run.config["seed"] == 1)
+    again = run_train(*SMALL, "seed=1", "trainer.max_steps=2", "trainer.num_threads=1", "fresh=true")
+    assert (again.path / "metrics.jsonl").read_bytes() == (alone.path / "metrics.jsonl").read_bytes()

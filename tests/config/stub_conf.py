@@ -14,6 +14,7 @@ seeds: {{order: null, init: null, dropout: null, sampling: null}}
 runs_dir: runs
 cache_dir: cache
 fresh: false
+sweep: {{on_error: continue}}
 plugins: [{TARGETS}]
 hydra: {{run: {{dir: .}}, output_subdir: null, job_logging: {{root: null}}, hydra_logging: {{root: null}},
          sweep: {{dir: "${{runs_dir}}/.sweeps/one", subdir: .}}}}

@@ -1,0 +1,66 @@
+"""One job of a sweep, from a resolved config on standard input: what a sweep starts, a process each."""
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from dpo_lab.errors import UserError
+from dpo_lab.run.files import write_text
+from dpo_lab.sweep.process import STARTER
+from dpo_lab.sweep.record import JobFolder
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> int:
+    """Train, with the exit code of ``dpo-lab train``."""
+    _end_with_starter()
+    given = json.load(sys.stdin)
+    folder = JobFolder(Path(given["folder"]))
+    with folder.lock.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return _train(given, folder)
+        except UserError as error:
+            print(f"dpo-lab train {' '.join(given['overrides'])}: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return 130
+        except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
+            traceback.print_exc()
+            return 1
+
+
+def _train(given: dict[str, Any], folder: JobFolder) -> int:
+    from omegaconf import DictConfig
+
+    from dpo_lab.config import check
+
+    config = DictConfig(given["config"])
+    check(config)
+    from dpo_lab.commands.train import train
+
+    def found(path: Path, was_finished: bool) -> None:
+        write_text(folder.run, "\n".join([str(path), *(["already finished"] if was_finished else [])]) + "\n")
+
+    return train(config, given["overrides"], sweep=given["sweep"], found=found)
+
+
+def _end_with_starter() -> None:
+    """Have the kernel tell this process to stop, as SIGTERM does, when the one that started it is gone."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    starter = os.environ.get(STARTER)
+    if starter is not None and os.getppid() != int(starter):  # it was gone before the kernel was asked
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What Hydra's launchers call for each job of a sweep: wait for a share of the machine, start it, tell its result."""
+
+import signal
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
+
+from dpo_lab.errors import UserError
+from dpo_lab.run.read import read_run
+from dpo_lab.sweep.process import Job, is_orphaned, run_job
+from dpo_lab.sweep.record import JobRecord, SweepFolder, count
+from dpo_lab.sweep.settings import SweepSettings
+from dpo_lab.sweep.slots import Slot, claim_slot, cpu_slots, gpu_slots, slots_folder, visible_cpus, visible_devices
+
+
+class JobFailedError(CompactHydraException):
+    """Tells a searching sweeper that a job has no value."""
+
+
+def run_sweep_job(cfg: DictConfig) -> Any:
+    """Run one job of a sweep in a process of its own; what a search is told of it: a number, or several, or None.
+
+    Raises:
+        JobFailedError: a search waits for a value, and the job has none. Of a grid no job raises: the others go on.
+    """
+    hydra_config = HydraConfig.get()
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    settings = SweepSettings(**config.get("sweep", {}))
+    folder = SweepFolder(Path(hydra_config.sweep.dir).absolute())
+    number = int(hydra_config.job.num)
+    overrides = list(hydra_config.overrides.task)
+    if settings.on_error == "stop" and count(folder.jobs(), "failed"):
+        path = folder.job(number)
+        path.path.mkdir(parents=True, exist_ok=True)
+        record = path.write(JobRecord(number=number, overrides=overrides, status="skipped"))
+    else:
+        with claim_slot(_slots(config, settings), slots_folder()) as slot:
+            if is_orphaned():
+                raise SystemExit(128 + signal.SIGTERM)
+            job = Job(number=number, config=config, overrides=overrides, sweep_id=folder.path.name)
+            record = run_job(job, folder.job(number), slot)
+    return None if settings.objective is None else _value(record, settings.objective)
+
+
+def _slots(config: dict[str, Any], settings: SweepSettings) -> list[Slot]:
+    if config.get("trainer", {}).get("accelerator") == "gpu":
+        return gpu_slots(visible_devices(), settings.gpus_per_job, visible_cpus())
+    return cpu_slots(visible_cpus(), settings.cpus_per_job)
+
+
+def _value(record: JobRecord, objective: str | list[str]) -> float | tuple[float, ...]:
+    if record.status != "finished" or record.run is None:
+        raise JobFailedError(f"job {record.number} has no value: it is {record.status}")
+    run = read_run(record.run)
+    values = []
+    for name in [objective] if isinstance(objective, str) else objective:
+        _, found = run.curve(name)
+        if not found:
+            known = sorted({key for row in run.metrics for key in row if key.startswith("val/")})
+            raise UserError(f"sweep.objective: no curve {name} in {record.run}; there are {', '.join(known)}")
+        values.append(found[-1])
+    return values[0] if isinstance(objective, str) else tuple(values)

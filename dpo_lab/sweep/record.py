@@ -1,0 +1,153 @@
+"""What is known of the jobs of a sweep: a folder, in it one folder a job, readable while they run."""
+
+import fcntl
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, final
+
+from dpo_lab.errors import UserError
+from dpo_lab.run.files import write_json
+
+Status = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """One job. `run` is its run folder, once it has one; `problem` the last line that a failed job said.
+
+    `was_finished`: its run had been done before, and nothing was trained. `inputs` stands for the files that the
+    config points at, as they were when the job ended.
+    """
+
+    number: int
+    overrides: list[str]
+    status: Status = "waiting"
+    run: str | None = None
+    exit_code: int | None = None
+    slot: int | None = None
+    num_threads: int | None = None
+    devices: list[str] | None = None
+    started: float | None = None
+    seconds: float | None = None
+    was_finished: bool = False
+    problem: str | None = None
+    inputs: str | None = None
+
+    def elapsed(self) -> float:
+        """Seconds that it ran, so far."""
+        if self.seconds is not None:
+            return self.seconds
+        return 0.0 if self.started is None else time.time() - self.started
+
+
+@final
+@dataclass(frozen=True)
+class JobFolder:
+    """``SWEEP/jobs/NUMBER``: config.yaml (resolved) and overrides.yaml to start from, job.json, log.txt, run.txt."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        return self.path / "overrides.yaml"
+
+    @property
+    def run(self) -> Path:
+        """A line with the run folder, written by the job itself, and a second one where that was finished before."""
+        return self.path / "run.txt"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the job's process as long as it lives."""
+        return self.path / LOCK
+
+    def write(self, record: JobRecord) -> JobRecord:
+        write_json(self.path / "job.json", asdict(record))
+        return record
+
+    def read(self) -> JobRecord | None:
+        """What is known now; None where the job has not begun. One whose process is gone is interrupted."""
+        try:
+            found = JobRecord(**json.loads((self.path / "job.json").read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{self.path / 'job.json'} cannot be read: {error}; remove the file") from error
+        lines = self.run.read_text().splitlines() if self.run.exists() else []
+        if lines:
+            found = replace(found, run=lines[0], was_finished=len(lines) > 1)
+        if found.status == "running" and not self.is_alive():
+            found = replace(found, status="interrupted")
+        return found
+
+    def is_alive(self) -> bool:
+        """Whether the process of the job, or the one that starts it, lives."""
+        for name in (self.lock, self.path / ".starter"):
+            try:
+                with name.open("rb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except FileNotFoundError:
+                continue
+            except BlockingIOError:
+                return True
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """sweep.json: the command that made the sweep, where it was given, and how many jobs it is known to have."""
+
+    id: str
+    working_dir: str
+    overrides: list[str] = field(default_factory=list)
+    num_jobs: int | None = None
+
+
+@final
+@dataclass(frozen=True)
+class SweepFolder:
+    """``runs_dir/.sweeps/ID``."""
+
+    path: Path
+
+    def job(self, number: int) -> JobFolder:
+        return JobFolder(self.path / "jobs" / str(number))
+
+    def jobs(self) -> list[JobRecord]:
+        """All jobs that have begun, in order."""
+        numbers = sorted(int(path.name) for path in (self.path / "jobs").glob("*") if path.name.isdigit())
+        return [record for number in numbers if (record := self.job(number).read()) is not None]
+
+    def write(self, record: SweepRecord) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "sweep.json", asdict(record))
+
+    def read(self) -> SweepRecord:
+        """
+        Raises:
+            UserError: there is no sweep in this folder.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.path / "sweep.json").read_text())
+            return SweepRecord(**found)
+        except FileNotFoundError:
+            raise UserError(f"{self.path} is no sweep: it has no sweep.json; sweeps are in RUNS_DIR/.sweeps") from None
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{self.path / 'sweep.json'} cannot be read: {error}") from error
+
+
+def count(jobs: Sequence[JobRecord], status: Status) -> int:
+    return sum(job.status == status for job in jobs)

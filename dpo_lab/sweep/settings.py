@@ -1,0 +1,25 @@
+"""How the jobs of a sweep share a machine, and what ends a sweep."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dpo_lab.ranges import PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """Knobs under `sweep`. None of them moves a number of a run.
+
+    Attributes:
+        on_error: "continue" trains every job, whatever became of the others; "stop" begins none after a failure.
+        cpus_per_job: threads of a job, unless `trainer.num_threads` says otherwise; as many jobs run at once as the
+            processors allow.
+        gpus_per_job: devices of a job with ``trainer=gpu``; a job sees no others.
+        objective: curve of the last validation, such as ``val/rewards/accuracies``, that a searching sweeper is told;
+            several for a search with several objectives. A grid needs none.
+    """
+
+    on_error: Literal["continue", "stop"] = "continue"
+    cpus_per_job: PositiveInt = 1
+    gpus_per_job: PositiveInt = 1
+    objective: str | list[str] | None = None

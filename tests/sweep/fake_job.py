@@ -1,0 +1,42 @@
+"""Stands for the process of a job: reads what it is given as that does, and becomes what the seed says."""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    folder, config = Path(given["folder"]), given["config"]
+    seed = config["seed"]
+    with (folder / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        begun = folder / "begun.txt"
+        times = len(begun.read_text().splitlines()) if begun.exists() else 0
+        with begun.open("a") as file:
+            file.write(f"{os.environ['OMP_NUM_THREADS']} {os.environ.get('CUDA_VISIBLE_DEVICES')} {given['sweep']}\n")
+        run = folder / "run_of_the_job"
+        run.mkdir(exist_ok=True)
+        (folder / "run.txt").write_text(f"{run}\n")
+        (run / "run.json").write_text(json.dumps({"status": "running", "num_steps": 4}))
+        (run / "metrics.jsonl").write_text('{"step": 2, "train/loss": 0.5}\n')
+        print(f"seed {seed} begins")
+        if seed == 7:
+            print("ValueError: boom", file=sys.stderr)
+            sys.exit(1)
+        if seed == 8 and times == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if seed == 9:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+            time.sleep(60)
+        if seed == 5 and times == 0:
+            sys.exit(5)
+        (run / "run.json").write_text(json.dumps({"status": "finished", "num_steps": 4}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A job as a process: what is told to it, and what is told of it. The process itself is `fake_job`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dpo_lab.sweep import process
+from dpo_lab.sweep.process import Job, run_job, stamp_inputs
+from dpo_lab.sweep.record import JobFolder, JobRecord, SweepFolder
+from dpo_lab.sweep.slots import Slot
+
+SLOT = Slot(1, 3)
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.setattr(process, "MODULE", "tests.sweep.fake_job")
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    monkeypatch.setattr(process, "POLL_SECONDS", 0.05)
+    monkeypatch.setenv(process.SWEEP, "")
+
+
+def job(seed: int, **config: object) -> Job:
+    whole = {"seed": seed, "fresh": False, "trainer": {"num_threads": None}, **config}
+    return Job(number=4, config=whole, overrides=[f"seed={seed}"], sweep_id="abc")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> JobFolder:
+    return SweepFolder(tmp_path / "sweep").job(4)
+
+
+def begun(folder: JobFolder) -> list[str]:
+    return (folder.path / "begun.txt").read_text().splitlines()
+
+
+def test_a_job_gets_its_share_and_its_sweep(folder: JobFolder):
+    record = run_job(job(1), folder, Slot(1, 3, ("2", "5")))
+    assert (record.status, record.exit_code, record.slot, record.num_threads) == ("finished", 0, 1, 3)
+    assert record.devices == ["2", "5"]
+    assert begun(folder) == ["3 2,5 abc"]
+    assert folder.read() == record
+    assert record.run == str(folder.path / "run_of_the_job")
+    assert "num_threads: 3" in folder.config.read_text()
+    assert folder.log.read_text() == "seed 1 begins\n"
+
+
+def test_threads_that_are_said_stay(folder: JobFolder):
+    assert run_job(job(1, trainer={"num_threads": 2}), folder, SLOT).num_threads == 2
+
+
+def test_a_finished_job_is_begun_again_only_where_something_changed(folder: JobFolder, tmp_path: Path):
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("{}")
+    todo = job(1, data={"path": str(data)})
+    run_job(todo, folder, SLOT)
+    again = run_job(todo, folder, SLOT)
+    assert (again.status, again.was_finished, len(begun(folder))) == ("finished", True, 1)
+    assert again.run is not None
+    data.write_text("{ }")
+    assert not run_job(todo, folder, SLOT).was_finished
+    assert len(begun(folder)) == 2
+    run_job(replace(todo, config={**todo.config, "seed": 2}), folder, SLOT)
+    assert len(begun(folder)) == 3
+    run_job(job(2, data={"path": str(data)}, fresh=True), folder, SLOT)
+    assert len(begun(folder)) == 4
+
+
+def test_a_run_that_is_gone_is_made_again(folder: JobFolder):
+    run = run_job(job(1), folder, SLOT).run
+    assert run is not None
+    (Path(run) / "run.json").unlink()
+    run_job(job(1), folder, SLOT)
+    assert len(begun(folder)) == 2
+
+
+def test_a_failure_tells_its_last_words(folder: JobFolder):
+    record = run_job(job(7), folder, SLOT)
+    assert (record.status, record.exit_code, record.problem) == ("failed", 1, "ValueError: boom")
+    assert run_job(job(7), folder, SLOT).status == "failed"
+    assert len(begun(folder)) == 2
+
+
+def test_a_killed_job_is_interrupted_and_begun_again(folder: JobFolder):
+    """The exit code is that of a shell: 128 + 9."""
+    record = run_job(job(8), folder, SLOT)
+    assert (record.status, record.exit_code) == ("interrupted", 137)
+    assert run_job(job(8), folder, SLOT).status == "finished"
+
+
+def test_a_run_that_another_process_is_at_is_waited_for(folder: JobFolder):
+    assert run_job(job(5), folder, SLOT).status == "finished"
+    assert len(begun(folder)) == 2
+
+
+def test_whoever_is_told_to_stop_tells_the_job(folder: JobFolder):
+    def interrupt() -> None:
+        while not (folder.path / "begun.txt").exists():
+            time.sleep(0.02)
+        time.sleep(0.2)
+        found = folder.read()
+        statuses.append(found and found.status)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    statuses: list[object] = []
+    threading.Thread(target=interrupt).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job(9), folder, SLOT)
+    assert time.monotonic() - start < 20
+    assert statuses == ["running"]
+    found = folder.read()
+    assert found is not None
+    assert found.status == "interrupted"
+    assert not folder.is_alive()
+
+
+def test_a_job_of_a_command_that_is_gone_is_told_to_stop(folder: JobFolder, monkeypatch: pytest.MonkeyPatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    process.announce_sweep()
+    assert not process.is_orphaned()
+    monkeypatch.setenv(process.SWEEP, f"{socket.gethostname()} {gone.pid}")
+    with pytest.raises(SystemExit):
+        run_job(job(9), folder, SLOT)
+    found = folder.read()
+    assert found is not None
+    assert found.status == "interrupted"
+    monkeypatch.setenv(process.SWEEP, f"elsewhere {gone.pid}")
+    assert not process.is_orphaned()
+
+
+def test_secrets_reach_the_job_and_no_file(folder: JobFolder):
+    token = "hf_" + "a1" * 12
+    run_job(job(1, logger={"api_key": token}), folder, SLOT)
+    assert not [path for path in folder.path.rglob("*") if path.is_file() and token in path.read_text()]
+
+
+def test_inputs_are_what_paths_name(tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    config = {"model": {"path": str(tmp_path / "model")}, "runs_dir": str(tmp_path)}
+    empty = stamp_inputs(config)
+    (tmp_path / "other").write_text("x")
+    assert stamp_inputs(config) == empty
+    (tmp_path / "model" / "weights").write_text("x")
+    assert stamp_inputs(config) != empty
+
+
+def test_a_record_of_a_process_that_is_gone_says_interrupted(folder: JobFolder):
+    folder.path.mkdir(parents=True)
+    folder.write(JobRecord(number=4, overrides=[], status="running"))
+    found = folder.read()
+    assert found is not None
+    assert found.status == "interrupted"
