@@ -19,6 +19,9 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "train": Verb("dpo_lab.commands.hydra_entry", "train a policy against its reference; -m for a sweep"),
     "losses": Verb("dpo_lab.commands.losses", "every loss: formula, paper, arguments, picture; --json"),
+    "report": Verb("dpo_lab.commands.report", "run folders as tables, tests over seeds and charts; checks claims"),
+    "runs": Verb("dpo_lab.commands.runs", "list runs, filtered by any config key or metric"),
+    "diff": Verb("dpo_lab.commands.diff", "in what two runs differ: config, environment, results"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any, final
 from dpo_lab.errors import UserError
 from dpo_lab.report.records import RunRecord
 from dpo_lab.report.select import matches, parse_conditions, shown, unknown_keys
-from dpo_lab.run.identity import COSMETIC_KEYS, CONTENT_OF
+from dpo_lab.run.identity import CONTENT_OF, COSMETIC_KEYS
 
 SEED_KEYS = ("seed", "seeds")
 ABSENT = "-"
@@ -98,7 +98,9 @@ def choose_cells(cells: Sequence[Cell], selector: str) -> list[Cell]:
     Raises:
         UserError: no cell is named, or a key that none has; the message lists the cells.
     """
-    unknown = unknown_keys(parse_conditions(selector), {key for cell in cells for key in {**cell.config, **cell.factors}})
+    unknown = unknown_keys(
+        parse_conditions(selector), {key for cell in cells for key in {**cell.config, **cell.factors}}
+    )
     chosen = [] if unknown else [cell for cell in cells if cell.chosen_by(selector)]
     if not chosen:
         labels = "\n  ".join(cell.label for cell in cells)
@@ -109,7 +111,7 @@ def choose_cells(cells: Sequence[Cell], selector: str) -> list[Cell]:
 def default_baseline(cells: Sequence[Cell]) -> Cell:
     """`sigmoid` where there is one, at the beta nearest to 0.1 and with the most seeds; else the first cell."""
     sigmoid = [cell for cell in cells if cell.loss == "sigmoid"] or list(cells)
-    return min(sigmoid, key=lambda cell: (abs((cell.beta or 0.1) - 0.1), -len(cell.runs)))
+    return min(sigmoid, key=lambda cell: (abs((cell.beta or 0.1) - 0.1), -len(cell.runs), cell.label))
 
 
 def seed_label(config: Mapping[str, Any], seed_keys: Sequence[str] = SEED_KEYS) -> str:
@@ -126,9 +128,7 @@ def seed_label(config: Mapping[str, Any], seed_keys: Sequence[str] = SEED_KEYS) 
     return " ".join([shown(config.get("seed", ABSENT)), *rest])
 
 
-def _by_seed(
-    records: list[RunRecord], seed_keys: Sequence[str]
-) -> tuple[dict[str, RunRecord], tuple[RunRecord, ...]]:
+def _by_seed(records: list[RunRecord], seed_keys: Sequence[str]) -> tuple[dict[str, RunRecord], tuple[RunRecord, ...]]:
     """The first attempt of each seed, and the others: choosing among attempts by their result would be a fault."""
     runs: dict[str, RunRecord] = {}
     repeats = []
@@ -177,7 +177,10 @@ def _is_decided_by_loss(key: str, configs: list[dict[str, Any]]) -> bool:
     by_loss: defaultdict[str, set[str]] = defaultdict(set)
     for config in configs:
         by_loss[shown(config.get("loss"))].add(shown(config.get(key, ABSENT)))
-    return len(by_loss) > 1 and key != BETA and all(len(values) == 1 for values in by_loss.values())
+    known = {value for values in by_loss.values() for value in values} - {ABSENT}
+    # Two losses at two betas: the beta may be what makes the difference, and is told.
+    is_told = key == BETA and len(known) > 1
+    return len(by_loss) > 1 and not is_told and all(len(values) == 1 for values in by_loss.values())
 
 
 def _hashes(record: RunRecord) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from dpo_lab.errors import UserError
-from dpo_lab.report.cells import BETA, Cell, choose_cells
+from dpo_lab.report.cells import Cell, choose_cells
 from dpo_lab.report.compare import ALPHA, INDISTINCT, differences_by_seed, lower_is_better
 from dpo_lab.report.equal_kl import compare_lines, families
 from dpo_lab.report.select import parse_conditions, shown

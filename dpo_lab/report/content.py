@@ -4,7 +4,7 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -105,6 +105,10 @@ def _raw(value: Value) -> Any:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
-def columns_of(rows: Sequence[dict[str, Value]]) -> tuple[str, ...]:
-    """Names of all rows, in the order in which they first appear."""
-    return tuple(dict.fromkeys(name for row in rows for name in row))
+def file_name(words: str) -> str:
+    """A name for a file and an id: letters, digits and dashes.
+
+    >>> file_name("kl-val/rewards/../x")
+    'kl-val-rewards-x'
+    """
+    return re.sub(r"\W+", "-", words, flags=re.ASCII).strip("-")

@@ -80,7 +80,7 @@ def compare_families(cells: Sequence[Cell], baseline: Cell, metric: str) -> list
 def compare_lines(
     left: Sequence[Cell], right: Sequence[Cell], metric: str
 ) -> tuple[PairedTest, tuple[float, float] | None, dict[str, str], tuple[float, float]]:
-    """Mean height of `left` less that of `right`, seed by seed; the common range; who is apart; heights at its middle."""
+    """Mean height of `left` less that of `right`, by seed; the common range; who is apart; heights in its middle."""
     lines: dict[str, tuple[Line, Line]] = {}
     ranges: dict[str, tuple[float, float]] = {}
     apart: dict[str, str] = {}
@@ -94,9 +94,7 @@ def compare_lines(
             apart[seed] = f"KLs {_range(one[0])} and {_range(other[0])} do not overlap"
             continue
         lines[seed], ranges[seed] = (one, other), (float(low), float(high))
-    heights = {
-        seed: [mean_height(line, *ranges[seed]) for line in two] for seed, two in lines.items()
-    }
+    heights = {seed: [mean_height(line, *ranges[seed]) for line in two] for seed, two in lines.items()}
     test = paired_test([one - other for one, other in heights.values()])
     common = _common(ranges)
     return test, common, apart, _at_middle(lines, common)

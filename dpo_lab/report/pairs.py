@@ -1,4 +1,4 @@
-"""Validation pairs of a run, one by one, from predictions.parquet; keyed so that pairs of several runs can be matched."""
+"""Validation pairs of a run, one by one, from predictions.parquet; keyed, so that those of several runs match."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,15 +65,8 @@ def read_pairs(folder: Path, split: str = "val", step: int | None = None) -> Pai
     if table.num_rows == 0:
         return None
     at = pc.max(table["step"]).as_py() if step is None else step
-    return _pair_up(table.filter(pc.equal(table["step"], at)), at, split)
-
-
-def splits_of(folder: Path) -> set[str]:
-    """Splits that predictions.parquet has rows of; none where it is missing or damaged."""
-    try:
-        return set(pc.unique(pq.read_table(folder / "predictions.parquet", columns=["split"])["split"]).to_pylist())
-    except (pa.ArrowInvalid, OSError, KeyError):
-        return set()
+    table = table.filter(pc.equal(table["step"], at))
+    return _pair_up(table, at, split) if table.num_rows else None
 
 
 def match(pairs: list[Pairs]) -> tuple[list[Pairs], int]:

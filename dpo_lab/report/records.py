@@ -170,7 +170,17 @@ def _curves(rows: list[dict[str, float]]) -> dict[str, Curve]:
         array = np.asarray(values, dtype=np.float64)
         is_finite = np.isfinite(array)
         curves[name] = Curve(np.asarray(steps, dtype=np.float64)[is_finite], array[is_finite])
-    return curves
+    return curves | _margins(curves)
+
+
+def _margins(curves: dict[str, Curve]) -> dict[str, Curve]:
+    """``*/log_ratios/margins``: chosen less rejected in nats, which no beta scales."""
+    found = {}
+    for side in ("train", "val", "test"):
+        chosen, rejected = (curves.get(f"{side}/log_ratios/{name}") for name in ("chosen", "rejected"))
+        if chosen is not None and rejected is not None and np.array_equal(chosen.steps, rejected.steps):
+            found[f"{side}/log_ratios/margins"] = Curve(chosen.steps, chosen.values - rejected.values)
+    return found
 
 
 def _try(faults: list[str], file: str, read: Any) -> Any:

@@ -55,7 +55,9 @@ def parse_conditions(text: str | Sequence[str]) -> list[Condition]:
     for word in words:
         match = _CONDITION.fullmatch(word)
         if match is None:
-            raise UserError(f"{word!r} is no condition: write KEY=VALUE, KEY!=VALUE, KEY>NUMBER, KEY<=NUMBER or KEY~TEXT")
+            raise UserError(
+                f"{word!r} is no condition: write KEY=VALUE, KEY!=VALUE, KEY>NUMBER, KEY<=NUMBER or KEY~TEXT"
+            )
         condition = Condition(match["key"], match["operator"], match["value"])
         if condition.operator in COMPARISONS and _number(condition.value) is None:
             raise UserError(f"{word!r} compares with {condition.value!r}, which is no number")

@@ -6,9 +6,11 @@ from typing import final
 
 import numpy as np
 
+from dpo_lab.errors import UserError
 from dpo_lab.report.cells import Cell
 from dpo_lab.report.compare import lower_is_better, values_of_pairs
-from dpo_lab.report.pairs import Pairs, match
+from dpo_lab.report.pairs import Pairs, match, read_pairs
+from dpo_lab.report.records import RunRecord
 from dpo_lab.report.statistics import Estimate, estimate
 
 
@@ -44,8 +46,7 @@ def select(cells: Sequence[Cell], metric: str, pairs_of: Mapping[str, Pairs]) ->
     if best is None:
         return None
     _, cell, step, values = best
-    test = f"test/{metric.partition('/')[2]}"
-    on_test = estimate([run.curves[test].values[-1] for run in cell.runs.values() if test in run.curves])
+    on_test = estimate([on_test_split(run, metric, step) for run in cell.runs.values()])
     return Selection(
         cell=cell,
         metric=metric,
@@ -56,6 +57,20 @@ def select(cells: Sequence[Cell], metric: str, pairs_of: Mapping[str, Pairs]) ->
         left_out_seed=leave_one_seed_out(cells, metric, sign),
         half_of_pairs=cross_halves(cells, metric, sign, pairs_of),
     )
+
+
+def on_test_split(run: RunRecord, metric: str, step: int) -> float:
+    """What `metric` is on the split named test at `step`, logged or by its predictions; nan where it is not known."""
+    name = f"test/{metric.partition('/')[2]}"
+    if name in run.curves:
+        curve = run.curves[name]
+        return next((float(value) for at, value in zip(*curve, strict=True) if at == step), float("nan"))
+    try:
+        pairs = read_pairs(run.path, "test", step)
+    except UserError:  # reading the validation pairs of this run has said so
+        return float("nan")
+    values = None if pairs is None else values_of_pairs(pairs, name)
+    return float("nan") if values is None else float(values.mean())
 
 
 def means_by_step(cell: Cell, metric: str) -> dict[int, list[float]]:
@@ -77,9 +92,7 @@ def leave_one_seed_out(cells: Sequence[Cell], metric: str, sign: float) -> float
     return float(table[winners, np.arange(len(seeds))].mean())
 
 
-def cross_halves(
-    cells: Sequence[Cell], metric: str, sign: float, pairs_of: Mapping[str, Pairs]
-) -> float | None:
+def cross_halves(cells: Sequence[Cell], metric: str, sign: float, pairs_of: Mapping[str, Pairs]) -> float | None:
     """Choose on pairs of even place among the sorted keys, measure on the odd ones, and the other way round."""
     runs = [[run.name for run in cell.runs.values()] for cell in cells]
     if len(cells) < 2 or not all(name in pairs_of for names in runs for name in names):

@@ -112,7 +112,9 @@ def _metric(records: Sequence[RunRecord], asked: str | None) -> str:
             from difflib import get_close_matches
 
             close = get_close_matches(asked, names, n=3)
-            raise UserError(f"metric={asked}: no run has such a curve" + (f"; close: {', '.join(close)}" if close else ""))
+            raise UserError(
+                f"metric={asked}: no run has such a curve" + (f"; close: {', '.join(close)}" if close else "")
+            )
         return asked
     for metric in METRICS:
         if all(np.isfinite(record.last(metric)) for record in records):
