@@ -3,8 +3,8 @@
 import io
 import math
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ SIZE = (4.3, 3.3)
 MOST_LINES = len(PALETTE)
 # Drawn in this colour, and turned into the text colour of the page: black on light, white on dark.
 _INK = "#010203"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name from a run folder is no formula
     "text.color": _INK,
@@ -111,7 +111,7 @@ def draw_differences(labels: Sequence[str], intervals: Sequence[tuple[float, flo
         return figure
 
 
-def draw_shares(labels: Sequence[str], shares: dict[str, Sequence[float]], x_label: str) -> Figure:
+def draw_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: str) -> Figure:
     """One bar a label, from top to bottom, made of `shares` that add up to 1."""
     with mpl.rc_context(_STYLE):
         figure, axis = _figure(height=1.2 + 0.27 * len(labels))

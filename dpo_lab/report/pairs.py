@@ -6,7 +6,6 @@ from typing import final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpo_lab.errors import UserError
@@ -56,16 +55,16 @@ def read_pairs(folder: Path, split: str = "val", step: int | None = None) -> Pai
     if not file.exists():
         return None
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(file, filters=[("split", "==", split)])
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{file} is damaged: {' '.join(str(error).split())}") from error
     if missing := {"step", "split", *COLUMNS} - set(table.column_names):
         raise UserError(f"{file} lacks the columns {', '.join(sorted(missing))}")
-    table = table.filter(pc.equal(table["split"], split))
     if table.num_rows == 0:
         return None
-    at = pc.max(table["step"]).as_py() if step is None else step
-    table = table.filter(pc.equal(table["step"], at))
+    steps = table["step"].to_numpy()
+    at = int(steps.max()) if step is None else step
+    table = table.filter(pa.array(steps == at))
     return _pair_up(table, at, split) if table.num_rows else None
 
 

@@ -24,7 +24,7 @@ def write_run(
     metrics: Sequence[Mapping[str, float]] = (),
     config: Mapping[str, Any] | None = None,
     info: Mapping[str, Any] | None = None,
-    pairs: Mapping[str, Sequence[float]] | None = None,
+    pairs: Mapping[str, Any] | None = None,
     name: str = "made",
     id: str | None = None,
 ) -> Path:
