@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 PALETTE = ("#3b7dd8", "#d9583b", "#2a9d5c", "#b8860b", "#8e5bd0", "#d0478f", "#1f9bb0", "#7a7a7a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -179,9 +179,11 @@ def _draw_line(axis: Axes, number: int, line: Line, *, is_band: bool) -> None:
 
 def _log_axis(axis: Axes, ticks: list[float]) -> None:
     axis.set_xscale("log")
-    if len(ticks) <= 8:
-        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.xaxis.set_minor_formatter(NullFormatter())
+    # matplotlib's own labels of powers are formulas, and formulas are off.
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    if len(ticks) <= 6:
+        axis.set_xticks(ticks)
         axis.minorticks_off()
 
 

@@ -145,6 +145,11 @@ def runs_section(study: Study) -> Section:
     steps = {run.last_step for cell in study.cells for run in cell.runs.values()}
     if len(steps) > 1:
         paragraphs.append(f"Runs end at different steps: {', '.join(map(str, sorted(step or 0 for step in steps)))}.")
+    if apart := _disagreeing(study):
+        paragraphs.append(
+            f"In {len(apart)} runs the accuracy of the predictions is not the one that was logged, first {apart[0]}: "
+            "their predictions are of other weights, or of a loss whose reward is not one number a response."
+        )
     if study.pair_faults:
         faults: list[list[Value]] = [[name, fault] for name, fault in study.pair_faults.items()]
         tables.append(Table("pair-faults", "predictions that cannot be read", ("run", "why"), faults))
@@ -153,6 +158,16 @@ def runs_section(study: Study) -> Section:
     ]
     tables.append(Table("runs", "runs of each cell", ("cell", "seed", "folder"), used[:MOST_ROWS], _more(len(used))))
     return Section("runs", "Runs", paragraphs, tables)
+
+
+def _disagreeing(study: Study) -> list[str]:
+    """Runs whose last logged validation accuracy is not that of their predictions, all pairs read."""
+    names = []
+    for run in (run for cell in study.cells for run in cell.runs.values()):
+        logged, pairs = run.last("val/rewards/accuracies"), study.pairs_of.get(run.name)
+        if pairs is not None and pairs.num_left_out == 0 and abs(logged - float(pairs.correct.mean())) > 1e-6:
+            names.append(run.name)
+    return names
 
 
 def _is_still(values: Sequence[float]) -> bool:

@@ -15,6 +15,7 @@ from dpo_lab.report.cells import choose_cell
 from dpo_lab.report.compare import compare_to_baseline
 from dpo_lab.report.environment import differences
 from dpo_lab.report.equal_kl import compare_families
+from dpo_lab.report.more_sections import runs_section
 from dpo_lab.report.pairs import read_pairs
 from dpo_lab.report.sections import main_table
 from dpo_lab.report.selection import select
@@ -164,6 +165,16 @@ def test_test_over_pairs_by_hand(workplace: Path):
     (comparison,) = compare_to_baseline(study.cells, study.baseline, study.metric, study.pairs_of)
     assert comparison.pairs is not None and comparison.pairs.difference == 0.5 and comparison.pairs.count == 4
     assert comparison.verdict == "not tested: the same result for every seed"
+
+
+def test_predictions_that_are_not_what_was_logged_are_told(workplace: Path):
+    """One of two pairs is right: logged as 0.5 nothing is said, logged as 0.9 the run is named."""
+    pairs = {"chosen": [1.0, 0.0], "rejected": [0.0, 1.0]}
+    write_run(workplace, seed=0, metrics=rows(0.5), pairs=pairs)
+    assert not [line for line in runs_section(read_study([workplace])).paragraphs if "predictions" in line]
+    write_run(workplace, seed=1, metrics=rows(0.9), pairs=pairs)
+    (told,) = [line for line in runs_section(read_study([workplace])).paragraphs if "predictions" in line]
+    assert "In 1 runs" in told and "made/sigmoid-0.1-1" in told
 
 
 def _line(folder: Path, loss: str, seed: int, points: dict[float, tuple[float, float]]) -> None:
