@@ -75,8 +75,9 @@ def draw_lines(
         # Side by side, since intervals at the same place hide each other.
         middle = (len(lines) - 1) / 2
         lines = [line._replace(x=[x * 1.04 ** (place - middle) for x in line.x]) for place, line in enumerate(lines)]
+    num_rows = _legend_rows([*(_fit(line.label, 44) for line in lines), *(label for label, _ in levels)])
     with mpl.rc_context(_STYLE):
-        figure, axis = _figure()
+        figure, axis = _figure(height=SIZE[1] + 0.18 * max(0, num_rows - 2))
         for number, line in enumerate(lines):
             _draw_line(axis, number, line, is_band=is_band)
         for each in dots:
@@ -114,7 +115,7 @@ def draw_differences(labels: Sequence[str], intervals: Sequence[tuple[float, flo
 def draw_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: str) -> Figure:
     """One bar a label, from top to bottom, made of `shares` that add up to 1."""
     with mpl.rc_context(_STYLE):
-        figure, axis = _figure(height=1.2 + 0.27 * len(labels))
+        figure, axis = _figure(height=1.1 + 0.2 * _legend_rows(list(shares)) + 0.27 * len(labels))
         places = list(range(len(labels), 0, -1))
         left = [0.0] * len(labels)
         for number, (name, values) in enumerate(shares.items()):
@@ -177,6 +178,11 @@ def _draw_line(axis: Axes, number: int, line: Line, *, is_band: bool) -> None:
         axis.errorbar(line.x, line.y, yerr=[below, above], fmt="none", ecolor=colour, capsize=2.5, linewidth=1)
 
 
+def _legend_rows(labels: Sequence[str]) -> int:
+    """Rows of a legend: two labels beside each other where all are short."""
+    return len(labels) if max(map(len, labels), default=0) > 20 else math.ceil(len(labels) / 2)
+
+
 def _log_axis(axis: Axes, ticks: list[float]) -> None:
     axis.set_xscale("log")
     # matplotlib's own labels of powers are formulas, and formulas are off.
@@ -190,5 +196,5 @@ def _log_axis(axis: Axes, ticks: list[float]) -> None:
 def _legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if handles:
-        longest = max(map(len, labels))
-        figure.legend(handles, labels, loc="outside lower center", ncols=1 if longest > 24 else 2)
+        ncols = 1 if _legend_rows(labels) == len(labels) else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=ncols)

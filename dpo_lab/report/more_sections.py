@@ -153,10 +153,8 @@ def runs_section(study: Study) -> Section:
     if study.pair_faults:
         faults: list[list[Value]] = [[name, fault] for name, fault in study.pair_faults.items()]
         tables.append(Table("pair-faults", "predictions that cannot be read", ("run", "why"), faults))
-    used: list[list[Value]] = [
-        [cell.label, seed, str(run.path)] for cell in study.cells for seed, run in cell.runs.items()
-    ]
-    tables.append(Table("runs", "runs of each cell", ("cell", "seed", "folder"), used[:MOST_ROWS], _more(len(used))))
+    used: list[list[Value]] = [[cell.label, seed, run.name] for cell in study.cells for seed, run in cell.runs.items()]
+    tables.append(Table("runs", "runs of each cell", ("cell", "seed", "run"), used[:MOST_ROWS], _more(len(used))))
     return Section("runs", "Runs", paragraphs, tables)
 
 
