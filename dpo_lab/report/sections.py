@@ -79,6 +79,11 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
         "smallest true difference that so many seeds find in four of five repetitions, at the first threshold of Holm; "
         '"seeds needed" is for the difference that was seen, were it true.',
     ]
+    if _has_own_unit(study):
+        paragraphs.append(
+            f"{study.metric} is in the loss's own unit, with beta inside: it does not compare losses or betas; "
+            "metric=val/rewards/accuracies and metric=val/log_ratios/margins do."
+        )
     if comparisons:
         paragraphs.insert(0, _in_words(comparisons))
     rows = [_comparison_row(one) for one in comparisons]
@@ -239,6 +244,13 @@ def _in_words(comparisons: Sequence[Comparison]) -> str:
     clear = [label for verdict in ("better", "worse") for label in words.get(verdict, [])]
     ending = f" Clear of the baseline: {', '.join(clear)}." if clear else " None is clear of the baseline."
     return f"Of {len(comparisons)} cells {', '.join(counts)}.{ending}"
+
+
+def _has_own_unit(study: Study) -> bool:
+    """Whether the metric means another thing in another of the cells."""
+    stem = study.metric.partition("/")[2]
+    is_scaled = stem.startswith(("loss", "rewards/")) and stem != "rewards/accuracies"
+    return is_scaled and len({(cell.loss, cell.beta) for cell in study.cells}) > 1
 
 
 def _family_verdict(difference: float, count: int, p: float, sign: int) -> str:

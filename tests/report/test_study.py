@@ -17,7 +17,7 @@ from dpo_lab.report.environment import differences
 from dpo_lab.report.equal_kl import compare_families
 from dpo_lab.report.more_sections import runs_section
 from dpo_lab.report.pairs import read_pairs
-from dpo_lab.report.sections import main_table
+from dpo_lab.report.sections import comparison_section, main_table
 from dpo_lab.report.selection import select
 from dpo_lab.report.study import Study, read_study
 from tests.report.folders import HASHES, rows, write_run
@@ -58,6 +58,16 @@ def test_comparison_by_hand(runs: Path):
     assert comparison.seeds.difference == pytest.approx(0.06)
     assert comparison.seeds.p == comparison.adjusted_p == pytest.approx(0.0091326, abs=1e-7)
     assert comparison.verdict == "better" and comparison.shared == ("0", "1", "2")
+
+
+def test_metric_in_the_unit_of_a_loss_is_told(workplace: Path):
+    for loss in ("sigmoid", "ipo"):
+        write_run(workplace, loss=loss, metrics=[{"step": 1, "val/loss": 0.5, "val/rewards/accuracies": 0.6}])
+    for metric, is_told in (("val/loss", True), ("val/rewards/accuracies", False)):
+        study = read_study([workplace], metric=metric)
+        comparisons = compare_to_baseline(study.cells, study.baseline, metric)
+        section = comparison_section(study, comparisons)
+        assert any("own unit" in line for line in section.paragraphs) is is_told
 
 
 def test_seeds_that_are_not_shared_are_not_compared(workplace: Path):
