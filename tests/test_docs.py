@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpo_lab.commands import cli
+from tests.report.folders import rows, write_run
 from tests.small import small_policy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +84,18 @@ def test_command_of_the_readme_looks(command: str, capsys: pytest.CaptureFixture
     assert "in the loss" in shown or "## Tokens" in shown
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in TRAINS + LOOKS])
+REPORTS = [command for command in COMMANDS if command.startswith("dpo-lab report")]
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_command_of_the_readme_reports(command: str):
+    for seed in range(2):
+        write_run(Path("runs"), seed=seed, metrics=rows(0.6 + seed / 10))
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert list(Path("runs/.reports").glob("*/report.html"))
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in TRAINS + LOOKS + REPORTS])
 def test_command_of_the_readme_answers(command: str):
     _, *arguments = shlex.split(command)
     process = [sys.executable, "-m", "dpo_lab.commands.cli", *arguments]

@@ -22,6 +22,9 @@ VERBS: dict[str, Verb] = {
     "inspect": Verb("dpo_lab.commands.inspection", "rows as the model sees them: tokens, what was cut, what counts"),
     "sweep": Verb("dpo_lab.commands.sweep", "go on with a sweep that was interrupted, or that failed in part"),
     "losses": Verb("dpo_lab.commands.losses", "every loss: formula, paper, arguments, picture; --json"),
+    "report": Verb("dpo_lab.commands.report", "run folders as tables, tests over seeds and charts; checks claims"),
+    "runs": Verb("dpo_lab.commands.runs", "list runs, filtered by any config key or metric"),
+    "diff": Verb("dpo_lab.commands.diff", "in what two runs differ: config, environment, results"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
 

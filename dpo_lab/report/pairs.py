@@ -1,0 +1,124 @@
+"""Validation pairs of a run, one by one, from predictions.parquet; keyed, so that those of several runs match."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpo_lab.errors import UserError
+from dpo_lab.report.statistics import Array
+
+TIE_NATS = 1e-4
+"""As in `dpo_lab.metrics`, which cannot be imported here since it imports torch; a test holds them equal."""
+
+COLUMNS = ["key", "group", "role", "policy_log_prob", "reference_log_prob", "length", "reward"]
+
+
+@final
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of one evaluation, in the order of their keys; `key` is that of the chosen and the rejected response.
+
+    Arrays have one value a pair: shifts are log-ratios in nats (nan without a reference), `margin` is the difference
+    of rewards as the loss defines them, `correct` is 1, 0, or one half for a tie. `num_left_out` counts groups that
+    are no single pair (lists, single judgements).
+    """
+
+    step: int
+    split: str
+    key: tuple[str, ...]
+    chosen_shift: Array
+    rejected_shift: Array
+    chosen_reference: Array
+    rejected_reference: Array
+    chosen_length: Array
+    rejected_length: Array
+    margin: Array
+    correct: Array
+    num_left_out: int
+
+    @property
+    def margin_nats(self) -> Array:
+        return self.chosen_shift - self.rejected_shift
+
+
+def read_pairs(folder: Path, split: str = "val", step: int | None = None) -> Pairs | None:
+    """Pairs of the evaluation at `step`, the last one unless given; None where the run has none.
+
+    Raises:
+        UserError: predictions.parquet is damaged.
+    """
+    file = folder / "predictions.parquet"
+    if not file.exists():
+        return None
+    try:
+        table = pq.read_table(file, filters=[("split", "==", split)])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{file} is damaged: {' '.join(str(error).split())}") from error
+    if missing := {"step", "split", *COLUMNS} - set(table.column_names):
+        raise UserError(f"{file} lacks the columns {', '.join(sorted(missing))}")
+    if table.num_rows == 0:
+        return None
+    steps = table["step"].to_numpy()
+    at = int(steps.max()) if step is None else step
+    table = table.filter(pa.array(steps == at))
+    return _pair_up(table, at, split) if table.num_rows else None
+
+
+def match(pairs: list[Pairs]) -> tuple[list[Pairs], int]:
+    """The pairs that all of `pairs` have, in one order, and how many of all are not shared."""
+    shared = sorted(set.intersection(*(set(one.key) for one in pairs)))
+    union = len(set.union(*(set(one.key) for one in pairs)))
+    return [take(one, shared) for one in pairs], union - len(shared)
+
+
+def take(pairs: Pairs, keys: list[str]) -> Pairs:
+    """The pairs with `keys`, in that order."""
+    place = {key: index for index, key in enumerate(pairs.key)}
+    at = np.asarray([place[key] for key in keys], dtype=np.int64)
+    arrays = {name: value[at] for name, value in vars(pairs).items() if isinstance(value, np.ndarray)}
+    rest = {name: value for name, value in vars(pairs).items() if not isinstance(value, np.ndarray)}
+    return Pairs(**{**rest, **arrays, "key": tuple(keys)})
+
+
+def _pair_up(table: pa.Table, step: int, split: str) -> Pairs | None:
+    group = table["group"].to_numpy()
+    role = np.asarray(table["role"].to_pylist(), dtype=object)
+    key = np.asarray(table["key"].to_pylist(), dtype=object)
+    chosen, rejected = (np.flatnonzero(role == name) for name in ("chosen", "rejected"))
+    num_groups = int(group.max()) + 1 if len(group) else 0
+    counts = [np.bincount(group[rows], minlength=num_groups) for rows in (chosen, rejected)]
+    is_pair = (counts[0] == 1) & (counts[1] == 1)
+    chosen, rejected = (rows[is_pair[group[rows]]] for rows in (chosen, rejected))
+    chosen, rejected = (rows[np.argsort(group[rows], kind="stable")] for rows in (chosen, rejected))
+    if len(chosen) == 0:
+        return None
+    keys = [f"{a}{b}" for a, b in zip(key[chosen], key[rejected], strict=True)]
+    _, first = np.unique(keys, return_index=True)  # a pair that is twice in the data counts once
+    chosen, rejected = chosen[first], rejected[first]
+    columns = {
+        name: np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
+        for name in ("policy_log_prob", "reference_log_prob", "length", "reward")
+    }
+    ratio = columns["policy_log_prob"] - columns["reference_log_prob"]
+    margin = columns["reward"][chosen] - columns["reward"][rejected]
+    difference = ratio[chosen] - ratio[rejected]
+    tied = (margin == 0) | (np.abs(difference) <= TIE_NATS)
+    correct = np.where(np.isnan(margin), np.nan, np.where(tied, 0.5, margin > 0))
+    return Pairs(
+        step=step,
+        split=split,
+        key=tuple(keys[index] for index in first),
+        chosen_shift=ratio[chosen],
+        rejected_shift=ratio[rejected],
+        chosen_reference=columns["reference_log_prob"][chosen],
+        rejected_reference=columns["reference_log_prob"][rejected],
+        chosen_length=columns["length"][chosen],
+        rejected_length=columns["length"][rejected],
+        margin=margin,
+        correct=correct,
+        num_left_out=int((~is_pair).sum()),
+    )

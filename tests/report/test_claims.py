@@ -1,0 +1,94 @@
+"""Claims written down before a sweep: what holds, what is refuted, what cannot be told; and faults of the file."""
+
+from pathlib import Path
+
+import pytest
+
+from dpo_lab.errors import UserError
+from dpo_lab.report.claims import Claim, check_claims, exit_code, read_claims
+from dpo_lab.report.compare import INDISTINCT
+from dpo_lab.report.study import Study, read_study
+from tests.report.folders import rows, write_run
+
+METRIC = "val/rewards/accuracies"
+
+
+@pytest.fixture
+def study(workplace: Path) -> Study:
+    """ipo lies 0.05 above sigmoid (give or take 0.01) at both betas; both reach the same KLs."""
+    for seed, wobble in enumerate((-0.01, 0.0, 0.01, 0.0)):
+        for beta, kl, accuracy in ((0.1, 2.0, 0.7), (1.0, 1.0, 0.6)):
+            write_run(workplace, loss="sigmoid", beta=beta, seed=seed, metrics=rows(accuracy, kl=kl))
+            write_run(workplace, loss="ipo", beta=beta, seed=seed, metrics=rows(accuracy + 0.05 + wobble, kl=kl))
+            write_run(workplace, loss="hinge", beta=beta, seed=seed, metrics=rows(accuracy + wobble, kl=kl))
+    return read_study([workplace])
+
+
+def _claim(better: str, worse: str, at: str, by: float = 0.0) -> Claim:
+    return Claim("said", METRIC, better, worse, at, by)
+
+
+@pytest.mark.parametrize("at", ["equal_beta", "equal_kl", "best"])
+def test_verdicts(study: Study, at: str):
+    """Differences of ipo and sigmoid: 0.04, 0.05, 0.06, 0.05, mean 0.05; of hinge and sigmoid: mean 0."""
+    (up,) = check_claims([_claim("loss=ipo", "loss=sigmoid", at)], study.cells)
+    (down,) = check_claims([_claim("loss=sigmoid", "loss=ipo", at)], study.cells)
+    (flat,) = check_claims([_claim("loss=hinge", "loss=sigmoid", at)], study.cells)
+    (far,) = check_claims([_claim("loss=ipo", "loss=sigmoid", at, by=0.2)], study.cells)
+    assert [one.verdict for one in (up, down, flat, far)] == ["holds", "refuted", INDISTINCT, "refuted"]
+    assert up.test.difference == pytest.approx(0.05) and up.test.count == 4
+    assert far.test.difference == pytest.approx(-0.15)
+    assert [exit_code([one]) for one in (up, flat, down)] == [0, 3, 4]
+    assert exit_code([up, flat, down]) == 4
+
+
+def test_claims_are_corrected_together(study: Study):
+    """Three of one claim: the p of each is three times the p of one."""
+    claim = _claim("loss=ipo", "loss=sigmoid", "equal_beta")
+    (alone,), several = check_claims([claim], study.cells), check_claims([claim] * 3, study.cells)
+    assert [one.adjusted_p for one in several] == pytest.approx([3 * alone.adjusted_p] * 3)
+
+
+def test_lower_is_better_for_a_loss(workplace: Path):
+    for seed, wobble in enumerate((0.0, 0.01)):
+        write_run(workplace, loss="ipo", seed=seed, metrics=[{"step": 1, "val/loss": 0.2 + wobble}])
+        write_run(workplace, loss="sigmoid", seed=seed, metrics=[{"step": 1, "val/loss": 0.6}])
+    claim = Claim("low", "val/loss", "loss=ipo", "loss=sigmoid", "best")
+    (checked,) = check_claims([claim], read_study([workplace]).cells)
+    assert checked.verdict == "holds" and checked.test.difference == pytest.approx(0.395)
+
+
+def test_claims_are_read(workplace: Path):
+    entry = "{name: a, metric: m, better: loss=ipo, worse: loss=sigmoid, at: best, by: 0.01}"
+    Path("claims.yaml").write_text(f"claims:\n  - {entry}\n")
+    assert read_claims(Path("claims.yaml")) == [Claim("a", "m", "loss=ipo", "loss=sigmoid", "best", 0.01)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("claims: []", "holds no claim"),
+        ("- a", "under the one key"),
+        ("claims: [", "no YAML"),
+        ("claims: [1]", "claim 1: not a mapping"),
+        ("claims: [{name: a, metric: m, better: loss=a, worse: loss=b}]", "missing: at"),
+        ("claims: [{name: a, metric: m, better: loss=a, worse: loss=b, at: best, than: 1}]", "unknown: than"),
+        ("claims: [{name: a, metric: m, better: loss=a, worse: loss=b, at: kl}]", "equal_beta, equal_kl, best"),
+        ("claims: [{name: a, metric: m, better: ipo, worse: loss=b, at: best}]", "'ipo' is no condition"),
+        ("claims: [{name: a, metric: m, better: loss=a, worse: loss=b, at: best, by: much}]", "by must be a number"),
+    ],
+)
+def test_faults_of_the_file_are_named(workplace: Path, text: str, said: str):
+    Path("claims.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_claims(Path("claims.yaml"))
+
+
+def test_claims_about_nothing_are_refused(study: Study):
+    for claim, said in (
+        (_claim("loss=kto", "loss=ipo", "best"), "names no cell"),
+        (_claim("loss=ipo", "loss.beta=0.1", "best"), "both name loss=ipo loss.beta=0.1"),
+        (Claim("a", "val/nothing", "loss=ipo", "loss=sigmoid", "best"), "no run of its cells has the metric"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_claims([claim], study.cells)

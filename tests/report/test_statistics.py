@@ -1,0 +1,102 @@
+"""Statistics of a report: by hand, against scipy's own tests, and on sweeps in which nothing differs."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dpo_lab.report.compare import ALPHA
+from dpo_lab.report.statistics import (
+    bootstrap_interval,
+    estimate,
+    holm,
+    minimum_detectable,
+    paired_p,
+    paired_test,
+    power_of_t,
+    seeds_needed,
+)
+
+
+def test_interval_by_hand():
+    """1, 2, 3: mean 2, standard error 1/sqrt(3) = 0.57735, t(2 df, 97.5 %) = 4.302653: half width 2.484138."""
+    found = estimate([1.0, 2.0, 3.0])
+    assert (found.mean, found.sd, found.count) == (2.0, 1.0, 3)
+    assert found.half_width == pytest.approx(2.484138, abs=1e-6)
+    assert estimate([1.0, float("nan"), 2.0, 3.0]) == found
+
+
+def test_one_value_has_no_interval():
+    found = estimate([0.7])
+    assert found.mean == 0.7 and np.isnan(found.low) and np.isnan(found.high)
+    assert np.isnan(estimate([]).mean)
+
+
+def test_paired_test_is_that_of_scipy():
+    generator = np.random.default_rng(0)
+    left, right = generator.normal(0.3, 1.0, 6), generator.normal(0.0, 1.0, 6)
+    found, wanted = paired_test(left - right), stats.ttest_rel(left, right)
+    assert found.p == pytest.approx(wanted.pvalue, rel=1e-12)
+    interval = wanted.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
+
+
+@pytest.mark.parametrize("differences", [[0.0, 0.0, 0.0], [0.1, 0.1, 0.1], [0.1, 0.1 + 1e-16, 0.1], [0.2], []])
+def test_no_spread_is_no_evidence(differences: list[float]):
+    """Seeds that move nothing must not make an infinite t."""
+    found = paired_test(differences)
+    assert np.isnan(found.p) and np.isnan(found.low) and np.isnan(found.high)
+
+
+def test_holm_by_hand():
+    """0.01 * 4; max(0.04, 0.02 * 3); max(0.06, 0.03 * 2); max(0.06, 0.5 * 1). What was not tested does not count."""
+    assert holm([0.5, 0.01, 0.03, 0.02]).tolist() == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    with_gap = holm([0.01, float("nan"), 0.04])
+    assert with_gap[0] == pytest.approx(0.02) and np.isnan(with_gap[1]) and with_gap[2] == pytest.approx(0.04)
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+
+
+def test_false_alarms_of_a_family():
+    """2000 sweeps of 8 cells and a baseline, 5 shared seeds, no cell better: at most 5 % have any false alarm.
+
+    Three standard errors of a share of 0.05 in 2000 are 3 * sqrt(0.05 * 0.95 / 2000) = 0.0146. Without the correction
+    the share must be clearly higher, or this test could not fail.
+    """
+    generator = np.random.default_rng(7)
+    seeds = generator.normal(0, 0.05, (2000, 1, 5))
+    values = 0.6 + seeds + generator.normal(0, 0.02, (2000, 9, 5))
+    p = paired_p(values[:, 1:] - values[:, :1])
+    assert (holm(p) < ALPHA).any(axis=1).mean() <= 0.05 + 0.0146
+    assert (p < ALPHA).any(axis=1).mean() > 0.12
+
+
+def test_power_is_that_of_the_noncentral_t():
+    """A difference of one spread, 10 pairs, 5 %: by scipy's distribution; and the two inverses agree with it."""
+    shift, critical = 10**0.5, stats.t.ppf(0.975, 9)
+    wanted = stats.nct.sf(critical, 9, shift) + stats.nct.cdf(-critical, 9, shift)
+    assert power_of_t(1.0, 10, 0.05) == pytest.approx(wanted, rel=1e-9)
+    assert power_of_t(minimum_detectable(0.02, 10, 0.05) / 0.02, 10, 0.05) == pytest.approx(0.8, abs=1e-6)
+    needed = seeds_needed(0.3, 1.0, 0.05)
+    assert needed == 90  # 89.15 by the formula, rounded up
+    assert power_of_t(0.3, 89, 0.05) < 0.8 <= power_of_t(0.3, 90, 0.05)
+
+
+def test_power_is_what_simulation_finds():
+    generator = np.random.default_rng(1)
+    found = (paired_p(generator.normal(0.5, 1.0, (20000, 12))) < 0.05).mean()
+    assert power_of_t(0.5, 12, 0.05) == pytest.approx(found, abs=0.012)
+
+
+def test_what_has_no_answer():
+    assert seeds_needed(0.0, 1.0, 0.05) is None
+    assert seeds_needed(0.001, 1.0, 0.05) is None
+    assert np.isnan(minimum_detectable(0.0, 5, 0.05)) and np.isnan(minimum_detectable(1.0, 1, 0.05))
+
+
+def test_bootstrap_starts_at_eight_seeds():
+    values = np.random.default_rng(2).normal(0, 1, 40)
+    assert bootstrap_interval(values[:7]) is None
+    assert bootstrap_interval([1.0] * 9) is None
+    low, high = bootstrap_interval(values) or (0.0, 0.0)
+    student = estimate(values)
+    assert (low, high) == pytest.approx((student.low, student.high), abs=0.1)
+    assert bootstrap_interval(values[:8]) == bootstrap_interval(values[:8])
