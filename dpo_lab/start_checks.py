@@ -3,6 +3,7 @@
 import fnmatch
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, final
 
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
-from dpo_lab.module import PreferenceModule
+from dpo_lab.module import PreferenceModule, Scored
 from dpo_lab.types import Window
 
 TOLERANCE_NATS = {"32-true": 1e-3, "bf16-mixed": 5e-2}
@@ -80,15 +81,14 @@ class StartChecks(pl.Callback):
         self._without_gradient = {name for name, tensor in pl_module.policy.named_parameters() if tensor.requires_grad}
         self._first_values = _sample_values(pl_module)
         if self._tolerance is not None and pl_module.reference is not None:
-            self._check_log_ratio(trainer, pl_module, batch, self._tolerance)
+            pl_module.watch = partial(self._check_log_ratio, self._tolerance)
 
-    def _check_log_ratio(self, trainer: pl.Trainer, module: PreferenceModule, window: Window, tolerance: float) -> None:
-        assert module.reference is not None
-        with torch.no_grad(), trainer.precision_plugin.train_step_context():
-            inputs, key = window[0].inputs, window[0].key
-            ratio = log_ratio(module.policy.log_prob(inputs), module.reference.log_prob(inputs, key))
-        largest = float(ratio.abs().max())
-        self.results["sanity/initial_log_ratio"] = largest
+    @torch.no_grad()
+    def _check_log_ratio(self, tolerance: float, part: Scored) -> None:
+        """Of what the first step computes anyway, before its way back."""
+        assert part.measured.reference is not None
+        largest = float(log_ratio(part.measured.policy, part.measured.reference).abs().max())
+        self.results["sanity/initial_log_ratio"] = max(largest, self.results.get("sanity/initial_log_ratio", 0.0))
         if not largest <= tolerance:
             raise StartCheckError(
                 f"before the first update policy and reference hold the same weights, yet a log-ratio of {largest:.3g} "
@@ -116,6 +116,7 @@ class StartChecks(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._num_updates += 1
+        pl_module.watch = None
         # None where a shorter run, of which this is the continuation, has made the check.
         if self._num_updates == self._move_updates and self._first_values:
             self._check_moves(pl_module)
