@@ -23,6 +23,14 @@ class Message(TypedDict):
 
 Text = str | list[Message]
 
+
+class ImageFile(NamedTuple):
+    """An image that a prompt shows: where it lies, and the sha256 (hex) of its bytes when the data was read."""
+
+    path: str
+    sha256: str
+
+
 Pairs = Int[Tensor, " p 2"]
 """Row indices of a batch, one line a pair: (chosen row, rejected row)."""
 
@@ -88,13 +96,15 @@ class Encoded:
 
     The boundary between prompt and response is a boundary between two lists of ids, never a length to
     subtract. `num_bos` (0 or 1) leading ids of the prompt survive any truncation. `num_boundary_merges`
-    counts the responses whose first token would have merged with the end of the prompt.
+    counts the responses whose first token would have merged with the end of the prompt. `images` are those that the
+    prompt shows, in the order of their places in it.
     """
 
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     num_bos: int = 0
     num_boundary_merges: int = 0
+    images: tuple[ImageFile, ...] = ()
 
 
 class PreferenceBatch(NamedTuple):
@@ -113,9 +123,9 @@ class PreferenceBatch(NamedTuple):
     [3, 2]
 
     `inputs` is whatever the policy's own `log_prob` eats. `group[n]` names the prompt a row answers.
-    `key[n]` is a 128-bit hash (two int64) of the token ids of prompt and response as scored. `pairs` is
-    empty where the objective does not ask for pairs. Indices are integers: they survive any precision. Every
-    further view is None where the objective does not ask for it.
+    `key[n]` is a 128-bit hash (two int64) of the token ids of prompt and response as scored, and of the contents of
+    images. `pairs` is empty where the objective does not ask for pairs. Indices are integers: they survive any
+    precision. Every further view is None where the objective does not ask for it.
     """
 
     inputs: dict[str, Tensor]

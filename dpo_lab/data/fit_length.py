@@ -1,5 +1,6 @@
 """Make one encoded example fit into `max_length` tokens."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from dpo_lab.data.errors import DataError
@@ -31,7 +32,7 @@ def fit_length(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitt
        it should: it does not end there. Every response keeps a token.
 
     >>> fit_length(Encoded((1, 40, 41, 42), ((50, 51, 2), (60, 2)), num_bos=1), 5, "truncate").encoded
-    Encoded(prompt=(1, 42), responses=((50, 51, 2), (60, 2)), num_bos=1, num_boundary_merges=0)
+    Encoded(prompt=(1, 42), responses=((50, 51, 2), (60, 2)), num_bos=1, num_boundary_merges=0, images=())
 
     Args:
         max_length: at least 2 (one token of the prompt, one of the response).
@@ -54,7 +55,7 @@ def fit_length(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitt
     room = max_length - len(prompt)
     responses = tuple(response[:room] for response in encoded.responses)
     cut = {"prompt_cut": prompt != encoded.prompt, "response_cut": responses != encoded.responses}
-    fitted = Encoded(prompt, responses, encoded.num_bos, encoded.num_boundary_merges)
+    fitted = replace(encoded, prompt=prompt, responses=responses)
     return Fitted(fitted, tuple(reason for reason, happened in cut.items() if happened))
 
 

@@ -18,7 +18,7 @@ from dpo_lab.model.fingerprint import model_fingerprint
 from dpo_lab.model.flex_attention import Kernel, choose_kernel, head_width
 from dpo_lab.model.generation import draw_responses
 from dpo_lab.model.grouped_scoring import collate_groups, grouped_distribution, grouped_log_prob, ungroup
-from dpo_lab.model.loading import load_weights_into, read_weights
+from dpo_lab.model.loading import CAUSAL_LM, load_weights_into, read_weights
 from dpo_lab.model.lora import LoraSettings, load_with_adapter
 from dpo_lab.model.padded_scoring import collate_padded, padded_distribution, padded_log_prob
 from dpo_lab.model.policy import Inputs, Policy
@@ -75,6 +75,10 @@ class CausalLM(Policy):
         return words[self.attention] + (f", since {self.attention_reason}" if self.attention_reason else "")
 
     @property
+    def tokenizer(self) -> Any:
+        return self.encoder.tokenizer
+
+    @property
     def kernel(self) -> Kernel:
         """What attends over packed groups, where the model is now; the same while it trains and while it does not."""
         width = head_width(self.model.config.get_text_config())
@@ -126,11 +130,13 @@ class CausalLM(Policy):
         padded = collate_padded(ungroup(inputs))
         return {name: tensor.to(inputs["input_ids"].device) for name, tensor in padded.items()}
 
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
-    ) -> list[list[int]]:
+    def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
         return draw_responses(
-            self.model, prompts, end_id=self.end_id, generator=generator, max_new_tokens=max_new_tokens
+            self.model,
+            [encoded.prompt for encoded in prompts],
+            end_id=self.end_id,
+            generator=generator,
+            max_new_tokens=max_new_tokens,
         )
 
     def decode(self, response: Sequence[int]) -> str:
@@ -139,7 +145,13 @@ class CausalLM(Policy):
     def load_other(self, path: str) -> "CausalLM":
         """Held as this one is: in its dtype, computed the way that is forced on this one, quantised where it is."""
         model, tokenizer, rates, adapter = load_with_adapter(
-            path, LoraSettings(), 0, dtype=self.dtype_name, dropout=self.dropout, quantization=self.quantization
+            path,
+            CAUSAL_LM,
+            LoraSettings(),
+            0,
+            dtype=self.dtype_name,
+            dropout=self.dropout,
+            quantization=self.quantization,
         )
         other = CausalLM(
             model,

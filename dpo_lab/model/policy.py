@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +25,11 @@ class Policy(ABC, nn.Module):
     """
 
     adapter: Adapter | None = None
+
+    @property
+    def tokenizer(self) -> Any | None:
+        """The tokenizer of transformers that encodes texts; None where there is none."""
+        return None
 
     @contextmanager
     def below_adapter(self) -> Iterator[None]:
@@ -64,10 +70,11 @@ class Policy(ABC, nn.Module):
         """
 
     @abstractmethod
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
-    ) -> list[list[int]]:
-        """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution)."""
+    def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
+        """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution).
+
+        The responses of `prompts` are not read.
+        """
 
     @abstractmethod
     def decode(self, response: Sequence[int]) -> str:
@@ -112,8 +119,8 @@ class Policy(ABC, nn.Module):
 
     @property
     @abstractmethod
-    def end_id(self) -> int:
-        """Id of the token that ends a response."""
+    def end_id(self) -> int | None:
+        """Id of the token that ends a response; None where the decisions of a response are counted beforehand."""
 
     @property
     @abstractmethod

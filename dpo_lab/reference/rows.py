@@ -4,18 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from dpo_lab.types import Encoded
+from dpo_lab.types import Encoded, ImageFile
 
 BATCH_TOKENS = 4096
 """Tokens of one forward pass, padding included; a longer row is a batch of its own."""
 
+_Prompt = tuple[tuple[int, ...], tuple[ImageFile, ...]]
+
 
 class Row(NamedTuple):
-    """A response to a prompt, token ids, and the 128-bit hash of the two as two integers."""
+    """A response to a prompt, token ids, the 128-bit hash of the two as two integers, and what the prompt shows."""
 
     prompt: Sequence[int]
     response: Sequence[int]
     key: tuple[int, int]
+    images: tuple[ImageFile, ...] = ()
 
     @property
     def width(self) -> int:
@@ -27,9 +30,9 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
     Rows of like length share a batch, which pads little; the largest need of memory comes first.
     """
-    by_prompt: dict[tuple[int, ...], list[Row]] = {}
+    by_prompt: dict[_Prompt, list[Row]] = {}
     for row in rows:
-        by_prompt.setdefault(tuple(row.prompt), []).append(row)
+        by_prompt.setdefault(_prompt(row), []).append(row)
     groups = sorted(by_prompt.values(), key=lambda group: -max(row.width for row in group))
     batch: list[Row] = []
     width = 0
@@ -46,6 +49,10 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def as_groups(rows: Sequence[Row]) -> list[Encoded]:
     """What a policy collates: each prompt once for the rows that stand side by side behind it, order kept."""
     return [
-        Encoded(prompt, tuple(tuple(row.response) for row in group))
-        for prompt, group in groupby(rows, key=lambda row: tuple(row.prompt))
+        Encoded(prompt, tuple(tuple(row.response) for row in group), images=images)
+        for (prompt, images), group in groupby(rows, key=_prompt)
     ]
+
+
+def _prompt(row: Row) -> _Prompt:
+    return tuple(row.prompt), row.images

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_lab.reference.rows import BATCH_TOKENS, Row, as_groups, batches
-from dpo_lab.types import Encoded
+from dpo_lab.types import Encoded, ImageFile
 
 
 def test_by_hand():
@@ -28,3 +28,10 @@ def test_every_row_once_and_no_batch_too_large(rows: list[tuple[int, int, int]])
         assert len(batch) == 1 or len(batch) * max(row.width for row in batch) <= BATCH_TOKENS
         groups = as_groups(batch)
         assert [response for group in groups for response in group.responses] == [row.response for row in batch]
+
+
+def test_the_same_tokens_with_other_images_are_another_prompt():
+    first, second = (ImageFile("a.png", "00"),), (ImageFile("b.png", "11"),)
+    rows = [Row((5,), (6,), (0, 0), first), Row((5,), (6,), (0, 1), second), Row((5,), (7,), (0, 2), first)]
+    (batch,) = batches(rows)
+    assert as_groups(batch) == [Encoded((5,), ((6,), (7,)), images=first), Encoded((5,), ((6,),), images=second)]
