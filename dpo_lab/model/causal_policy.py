@@ -54,6 +54,7 @@ class CausalLM(Policy):
         super().__init__()
         self.model = model
         self.adapter = adapter
+        self.tokenizer = tokenizer
         self.encoder = TextEncoder(tokenizer)
         self.dtype_name: Dtype = dtype
         self.dropout = dropout
@@ -126,14 +127,19 @@ class CausalLM(Policy):
         padded = collate_padded(ungroup(inputs))
         return {name: tensor.to(inputs["input_ids"].device) for name, tensor in padded.items()}
 
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
-    ) -> list[list[int]]:
+    def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
         return draw_responses(
-            self.model, prompts, end_id=self.end_id, generator=generator, max_new_tokens=max_new_tokens
+            self.model,
+            [prompt.prompt for prompt in prompts],
+            end_id=self.end_id,
+            generator=generator,
+            max_new_tokens=max_new_tokens,
         )
 
-    def decode(self, response: Sequence[int]) -> str:
+    def decode_prompt(self, prompt: Encoded) -> str:
+        return self.encoder.tokenizer.decode(list(prompt.prompt), skip_special_tokens=True)
+
+    def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
         return self.encoder.tokenizer.decode(list(response), skip_special_tokens=True)
 
     def load_other(self, path: str) -> "CausalLM":
