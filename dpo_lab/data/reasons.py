@@ -69,6 +69,7 @@ REASONS: dict[str, Reason] = {
     "duplicate_judgement": Reason("noted", "judgement", "an earlier row says the same of the same responses"),
     "contradictory_judgement": Reason("noted", "judgement", "an earlier row says the opposite of the same responses"),
     "same_but_for_white_space": Reason("noted", "row", "two responses of a pair differ in white space only"),
+    "label_swapped": Reason("noted", "judgement", "says the opposite, as data.label_noise asks for"),
     "prompt_repeated": Reason("noted", "row", "every response begins with the prompt, which then stands there twice"),
     "chat_beside_text": Reason("noted", "row", "of the rarer kind, where some rows are chats and others plain text"),
     "replacement_character": Reason("noted", "row", "U+FFFD: text that was once read in a wrong encoding"),
