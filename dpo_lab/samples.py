@@ -86,9 +86,9 @@ def draw_samples(
         own = policy.log_prob(inputs).sum().tolist()
         other = [None] * len(batch) if reference is None else reference.log_prob(inputs).sum().tolist()
         for prompt, response, mine, theirs in zip(batch, responses, own, other, strict=True):
-            text = policy.decode(response)
+            text = policy.decode(prompt, response)
             reward = None if true_reward is None else true_reward(text)
-            samples.append(Sample(policy.decode(prompt.prompt), text, len(response), mine, theirs, reward))
+            samples.append(Sample(policy.decode_prompt(prompt), text, len(response), mine, theirs, reward))
     policy.train(was_training)
     return samples
 

@@ -54,5 +54,6 @@ def test_same_seed_same_samples_and_nothing_else_moves():
 
 
 def test_none_asked_for():
-    prompts = [Encoded((1,), ())]
-    assert draw_samples(small_policy(), None, prompts, SampleSettings(num=0), seed=0, true_reward=None) == []
+    assert (
+        draw_samples(small_policy(), None, [Encoded((1,), ())], SampleSettings(num=0), seed=0, true_reward=None) == []
+    )

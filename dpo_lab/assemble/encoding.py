@@ -70,13 +70,14 @@ def build_view(config: Mapping[str, Any], source: DataSource) -> View:
     return view_of(objective.needs, objective.best_alone, source.max_length)
 
 
-def build_encoding(config: Mapping[str, Any], texts: Sequence[str]) -> Encoding:
+def build_encoding(config: Mapping[str, Any], texts: Sequence[str], classes: Sequence[str] | None = None) -> Encoding:
     """How the policy of `config` would encode.
 
     No weights are loaded for ``model=causal_lm`` and none are drawn for ``model=tiny``; any other policy is built.
 
     Args:
         texts: what a tokenizer may be trained on, as `dpo_lab.assemble.experiment.corpus` gives it.
+        classes: `DataSource.classes`.
 
     Raises:
         UserError: where the model or its tokenizer cannot be had.
@@ -87,7 +88,7 @@ def build_encoding(config: Mapping[str, Any], texts: Sequence[str]) -> Encoding:
         return _encoding(TextEncoder(train_tokenizer(texts, node["vocab_size"])))
     if target is causal_lm:
         return _of_causal_lm(node)
-    return encoding_of(instantiate(node, packages, corpus=texts, seed=0, adapter_seed=0))
+    return encoding_of(instantiate(node, packages, corpus=texts, classes=classes, seed=0, adapter_seed=0))
 
 
 def _of_causal_lm(node: Mapping[str, Any]) -> Encoding:

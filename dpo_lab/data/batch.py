@@ -142,7 +142,7 @@ class _Rows:
         example, index = item.borrowed
         response, num_prompt = self._encoded[example].responses[index], len(self._encoded[item.example].prompt)
         max_length = self._view.max_length
-        if max_length is not None:
+        if max_length is not None and self._encoded[item.example].kind == "tokens":
             if max_length <= num_prompt:
                 raise DataError(
                     f"a prompt of {num_prompt} tokens leaves no room for a borrowed response in "

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.errors import DataError, problems_error
+from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.reader import Reader
 from dpo_lab.data.repeats import count_rarer_kind, count_repeats
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.row import COLUMNS
 from dpo_lab.data.source import DataSource, chosen_demonstrations
 from dpo_lab.data.split import prompt_key, split_by_prompt
-from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt
+from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt, UpToHalf
 from dpo_lab.types import Example
 
 DROP = "data.on_problem=drop"
@@ -29,6 +30,8 @@ def files(
     shuffle: bool = True,
     columns: dict[str, str] | None = None,
     pairs: Literal["all", "adjacent", "best_vs_rest"] = "all",
+    label_noise: UpToHalf = 0.0,
+    label_noise_seed: NonNegativeInt = 0,
 ) -> DataSource:
     """Read preference data.
 
@@ -51,6 +54,9 @@ def files(
         columns: our name -> the file's, where they differ: ``{prompt: question}``.
         pairs: which pairs a list gives, `ranked` or with `scores`: `all`, those `adjacent` in the order, or
             `best_vs_rest`; equal scores give none.
+        label_noise: share of the training rows whose judgement is swapped: chosen and rejected change places, a single
+            label becomes the other one. What is validated on, and what a supervised start imitates, stays as read.
+        label_noise_seed: draws which.
 
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
@@ -81,7 +87,7 @@ def files(
         train, validation = split_by_prompt(train, validation_fraction, split_seed)
     report.num_train, report.num_validation = len(train), len(validation)
     return DataSource(
-        train=train,
+        train=swap_labels(train, label_noise, label_noise_seed, report),
         validation=validation,
         demonstrations=chosen_demonstrations(train),
         max_length=max_length,

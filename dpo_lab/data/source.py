@@ -21,7 +21,8 @@ class DataSource:
 
     `demonstrations` have one response and no pair: what the supervised stage imitates. `max_length`
     counts the tokens of prompt and response together. `on_problem` says what was done with rows that could not
-    be used. `true_reward` maps the text of a response to its reward where the data knows it.
+    be used. `true_reward` maps the text of a response to its reward where the data knows it. `classes` are all
+    that a response can be, in order, where it is one of a few.
     """
 
     train: list[Example]
@@ -33,11 +34,15 @@ class DataSource:
     report: DataReport
     on_problem: OnProblem = "error"
     true_reward: Callable[[str], float] | None = None
+    classes: tuple[str, ...] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the contents of all examples."""
-        return fingerprint_examples(self.train, self.validation, self.demonstrations)
+        """sha256 (hex) of the contents of all examples, and of the classes in their order where there are any."""
+        found = fingerprint_examples(self.train, self.validation, self.demonstrations)
+        if self.classes is None:
+            return found
+        return hashlib.sha256(json.dumps([found, self.classes]).encode()).hexdigest()
 
 
 def fingerprint_examples(*groups: Sequence[Example]) -> str:

@@ -20,15 +20,17 @@ from dpo_lab.data.report import DataReport
 from dpo_lab.types import Encoded, ImageFile
 from dpo_lab.whole_files import write_whole
 
-FORMAT = 5
+FORMAT = 6
 
 _SCHEMA = pyarrow.schema(
     {
         "name": pyarrow.string(),
         "prompt": pyarrow.list_(pyarrow.int32()),
         "responses": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
-        "num_bos": pyarrow.int32(),
+        "num_head": pyarrow.int32(),
         "num_boundary_merges": pyarrow.int32(),
+        "num_tail": pyarrow.int32(),
+        "kind": pyarrow.string(),
         "images": pyarrow.list_(pyarrow.list_(pyarrow.string())),
         "pairs": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
         "win_probabilities": pyarrow.list_(pyarrow.float64()),
@@ -39,7 +41,7 @@ _SCHEMA = pyarrow.schema(
     }
 )
 
-_OF_TOKENS = ("prompt", "responses", "num_bos", "num_boundary_merges", "images")
+_OF_TOKENS = ("prompt", "responses", "num_head", "num_boundary_merges", "num_tail", "kind", "images")
 _OF_JUDGEMENT = ("pairs", "win_probabilities", "scores", "labels", "ranking", "is_best_alone")
 
 

@@ -54,6 +54,7 @@ class CausalLM(Policy):
         super().__init__()
         self.model = model
         self.adapter = adapter
+        self.tokenizer = tokenizer
         self.encoder = TextEncoder(tokenizer)
         self.dtype_name: Dtype = dtype
         self.dropout = dropout
@@ -73,10 +74,6 @@ class CausalLM(Policy):
     def scoring(self) -> str:
         words = {"shared": "each prompt once for all its responses", "packed": "packed", "padded": "row by row, padded"}
         return words[self.attention] + (f", since {self.attention_reason}" if self.attention_reason else "")
-
-    @property
-    def tokenizer(self) -> Any:
-        return self.encoder.tokenizer
 
     @property
     def kernel(self) -> Kernel:
@@ -133,13 +130,16 @@ class CausalLM(Policy):
     def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
         return draw_responses(
             self.model,
-            [encoded.prompt for encoded in prompts],
+            [prompt.prompt for prompt in prompts],
             end_id=self.end_id,
             generator=generator,
             max_new_tokens=max_new_tokens,
         )
 
-    def decode(self, response: Sequence[int]) -> str:
+    def decode_prompt(self, prompt: Encoded) -> str:
+        return self.encoder.tokenizer.decode(list(prompt.prompt), skip_special_tokens=True)
+
+    def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
         return self.encoder.tokenizer.decode(list(response), skip_special_tokens=True)
 
     def load_other(self, path: str) -> "CausalLM":

@@ -21,15 +21,12 @@ class Policy(ABC, nn.Module):
 
     Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
 
-    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is.
+    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is. `tokenizer`:
+    transformers' own; None where there is none.
     """
 
     adapter: Adapter | None = None
-
-    @property
-    def tokenizer(self) -> Any | None:
-        """The tokenizer of transformers that encodes texts; None where there is none."""
-        return None
+    tokenizer: Any | None = None
 
     @contextmanager
     def below_adapter(self) -> Iterator[None]:
@@ -73,12 +70,16 @@ class Policy(ABC, nn.Module):
     def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
         """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution).
 
-        The responses of `prompts` are not read.
+        `max_new_tokens` bounds responses that are tokens; the responses of `prompts` themselves are not looked at.
         """
 
     @abstractmethod
-    def decode(self, response: Sequence[int]) -> str:
-        """Text of a response, without special tokens."""
+    def decode_prompt(self, prompt: Encoded) -> str:
+        """Text of a prompt, without special tokens."""
+
+    @abstractmethod
+    def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
+        """Text of a response to `prompt`, without special tokens."""
 
     @abstractmethod
     def load_other(self, path: str) -> "Policy":
@@ -120,7 +121,7 @@ class Policy(ABC, nn.Module):
     @property
     @abstractmethod
     def end_id(self) -> int | None:
-        """Id of the token that ends a response; None where the decisions of a response are counted beforehand."""
+        """Id of the token that ends a response; None where a response needs none, as a class does."""
 
     @property
     @abstractmethod

@@ -1,6 +1,7 @@
 """Rows of a cache that are computed apart from training, in batches of about one size."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -13,16 +14,15 @@ _Prompt = tuple[tuple[int, ...], tuple[ImageFile, ...]]
 
 
 class Row(NamedTuple):
-    """A response to a prompt, token ids, the 128-bit hash of the two as two integers, and what the prompt shows."""
+    """A response to the prompt of `group`, and the 128-bit hash of the two as two integers."""
 
-    prompt: Sequence[int]
-    response: Sequence[int]
+    group: Encoded
+    response: tuple[int, ...]
     key: tuple[int, int]
-    images: tuple[ImageFile, ...] = ()
 
     @property
     def width(self) -> int:
-        return len(self.prompt) + len(self.response)
+        return len(self.group.prompt) + len(self.response)
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -48,11 +48,9 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 def as_groups(rows: Sequence[Row]) -> list[Encoded]:
     """What a policy collates: each prompt once for the rows that stand side by side behind it, order kept."""
-    return [
-        Encoded(prompt, tuple(tuple(row.response) for row in group), images=images)
-        for (prompt, images), group in groupby(rows, key=_prompt)
-    ]
+    sides = [list(side) for _, side in groupby(rows, key=_prompt)]
+    return [replace(side[0].group, responses=tuple(row.response for row in side)) for side in sides]
 
 
 def _prompt(row: Row) -> _Prompt:
-    return tuple(row.prompt), row.images
+    return row.group.prompt, row.group.images
