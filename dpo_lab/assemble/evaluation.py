@@ -62,7 +62,7 @@ def evaluate(
     samples = draw_samples(
         experiment.policy,
         reference if reference is not None and reference.is_distribution else None,
-        [example.prompt for example in encoded[: settings.num]],
+        encoded[: settings.num],
         settings,
         seed=experiment.seeds["sampling"],
         true_reward=experiment.source.true_reward,

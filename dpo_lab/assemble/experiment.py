@@ -85,7 +85,9 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     source.report.left_out += check_view(view, source.train, source.validation, source.test)
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed
-    policy: Policy = build("model", corpus=corpus(source), seed=init_seed, adapter_seed=seeds["init"])
+    policy: Policy = build(
+        "model", corpus=corpus(source), classes=source.classes, seed=init_seed, adapter_seed=seeds["init"]
+    )
     _check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
     start_found = None

@@ -140,8 +140,8 @@ def nothing_is_chosen_on_the_test(cfg: Plain) -> Iterator[str]:
 def sides_leave_something(cfg: Plain) -> Iterator[str]:
     """Validation and test are taken from the rows that are trained on."""
     data = _group(cfg, "data")
-    fraction = 0 if data.get("validation_path") else data.get("validation_fraction")
-    test_fraction = data.get("test_fraction")
+    fraction: Any = 0 if data.get("validation_path") else data.get("validation_fraction")
+    test_fraction: Any = data.get("test_fraction")
     if not all(isinstance(value, int | float) for value in (fraction, test_fraction)):
         return
     if data.get("test_path") and test_fraction:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.errors import DataError, problems_error
+from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.reader import Reader
 from dpo_lab.data.repeats import count_rarer_kind, count_repeats
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.row import COLUMNS
 from dpo_lab.data.source import DataSource, chosen_demonstrations
 from dpo_lab.data.split import check_fractions, prompt_key, split_by_prompt
-from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt
+from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt, UpToHalf
 from dpo_lab.types import Example
 
 DROP = "data.on_problem=drop"
@@ -31,6 +32,8 @@ def files(
     shuffle: bool = True,
     columns: dict[str, str] | None = None,
     pairs: Literal["all", "adjacent", "best_vs_rest"] = "all",
+    label_noise: UpToHalf = 0.0,
+    label_noise_seed: NonNegativeInt = 0,
 ) -> DataSource:
     """Read preference data.
 
@@ -56,16 +59,15 @@ def files(
         columns: our name -> the file's, where they differ: ``{prompt: question}``.
         pairs: which pairs a list gives, `ranked` or with `scores`: `all`, those `adjacent` in the order, or
             `best_vs_rest`; equal scores give none.
+        label_noise: share of the training rows whose judgement is swapped: chosen and rejected change places, a single
+            label becomes the other one. What is validated on, and what a supervised start imitates, stays as read.
+        label_noise_seed: draws which.
 
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
     paths = [path] if isinstance(path, str) else list(path)
-    if not paths:
-        raise DataError("data.path names no file.")
-    again = [name for number, name in enumerate(paths) if _same(name) in map(_same, paths[:number])]
-    if again:
-        raise DataError(f"data.path names {again[0]} twice, so each of its rows would count twice. Name it once.")
+    _check_paths(paths)
     _check_columns(columns or {})
     check_fractions(0.0 if validation_path else validation_fraction, test_fraction)
     if test_path and test_fraction:
@@ -95,7 +97,7 @@ def files(
     validation, test = validation or split_off, test or split_off_too
     report.num_train, report.num_validation, report.num_test = len(train), len(validation), len(test)
     return DataSource(
-        train=train,
+        train=swap_labels(train, label_noise, label_noise_seed, report),
         validation=validation,
         demonstrations=chosen_demonstrations(train),
         max_length=max_length,
@@ -112,6 +114,14 @@ def _label(name: str, paths: list[str]) -> str:
     short = Path(name).name
     same = [other for other in paths if Path(other).name == short and other != name]
     return name if same or not Path(name).suffix else short
+
+
+def _check_paths(paths: list[str]) -> None:
+    if not paths:
+        raise DataError("data.path names no file.")
+    again = [name for number, name in enumerate(paths) if _same(name) in map(_same, paths[:number])]
+    if again:
+        raise DataError(f"data.path names {again[0]} twice, so each of its rows would count twice. Name it once.")
 
 
 def _same(name: str) -> str:

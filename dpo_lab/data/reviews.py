@@ -11,10 +11,11 @@ import re
 from functools import partial
 from typing import Annotated, Literal
 
+from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.rank import PairsRule, rank_positions
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource
-from dpo_lab.ranges import Ge, NonNegativeInt, Positive, PositiveInt
+from dpo_lab.ranges import Ge, NonNegativeInt, Positive, PositiveInt, UpToHalf
 from dpo_lab.types import Example
 
 ASPECTS = {
@@ -57,6 +58,8 @@ def reviews(
     shuffle: bool = True,
     num_responses: Annotated[int, Ge(2)] = 2,
     pairs: PairsRule = "all",
+    label_noise: UpToHalf = 0.0,
+    label_noise_seed: NonNegativeInt = 0,
 ) -> DataSource:
     """Reviews drawn from `seed` alone: the same arguments give the same rows on every machine.
 
@@ -78,6 +81,9 @@ def reviews(
             Plackett-Luce: of those left, the next is r with probability proportional to exp(s reward(r)). With 2 this
             is Bradley-Terry.
         pairs: which pairs the order of a longer list gives: `all`, those `adjacent` in it, or `best_vs_rest`.
+        label_noise: share of the training pairs whose chosen and rejected change places, beside what `reward_scale`
+            leaves to luck; validation stays as drawn.
+        label_noise_seed: draws which.
     """
     generator = random.Random(seed)
     draw = _pair if num_responses == 2 else partial(_list, num_responses=num_responses, pairs=pairs)
@@ -90,14 +96,15 @@ def reviews(
     apart = random.Random(f"test {seed}")
     test = [draw(apart, reward_scale, f"reviews test {unit} {index}") for index in range(num_test_pairs)]
     num_read = num_pairs + num_validation_pairs + num_test_pairs
+    report = DataReport(num_read, num_pairs, num_validation_pairs, num_test=num_test_pairs)
     return DataSource(
-        train=train,
+        train=swap_labels(train, label_noise, label_noise_seed, report),
         validation=validation,
         demonstrations=demonstrations,
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
-        report=DataReport(num_read, num_pairs, num_validation_pairs, num_test=num_test_pairs),
+        report=report,
         true_reward=true_reward,
         test=test,
     )

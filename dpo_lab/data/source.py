@@ -22,7 +22,8 @@ class DataSource:
     `test` is looked at once, after training, and never to choose anything; it is empty where the run has none.
     `demonstrations` have one response and no pair: what the supervised stage imitates. `max_length`
     counts the tokens of prompt and response together. `on_problem` says what was done with rows that could not
-    be used. `true_reward` maps the text of a response to its reward where the data knows it.
+    be used. `true_reward` maps the text of a response to its reward where the data knows it. `classes` are all
+    that a response can be, in order, where it is one of a few.
     """
 
     train: list[Example]
@@ -35,6 +36,7 @@ class DataSource:
     on_problem: OnProblem = "error"
     true_reward: Callable[[str], float] | None = None
     test: list[Example] = field(default_factory=list)
+    classes: tuple[str, ...] | None = None
 
     @property
     def sets(self) -> dict[str, list[Example]]:
@@ -43,9 +45,12 @@ class DataSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the contents of all examples."""
+        """sha256 (hex) of the contents of all examples, and of the classes in their order where there are any."""
         held_out = [self.test] if self.test else []
-        return fingerprint_examples(self.train, self.validation, self.demonstrations, *held_out)
+        found = fingerprint_examples(self.train, self.validation, self.demonstrations, *held_out)
+        if self.classes is None:
+            return found
+        return hashlib.sha256(json.dumps([found, self.classes]).encode()).hexdigest()
 
 
 def fingerprint_examples(*groups: Sequence[Example]) -> str:

@@ -18,7 +18,7 @@ from dpo_lab.model.fingerprint import model_fingerprint
 from dpo_lab.model.flex_attention import Kernel, choose_kernel, head_width
 from dpo_lab.model.generation import draw_responses
 from dpo_lab.model.grouped_scoring import collate_groups, grouped_distribution, grouped_log_prob, ungroup
-from dpo_lab.model.loading import load_weights_into, read_weights
+from dpo_lab.model.loading import CAUSAL_LM, load_weights_into, read_weights
 from dpo_lab.model.lora import LoraSettings, load_with_adapter
 from dpo_lab.model.padded_scoring import collate_padded, padded_distribution, padded_log_prob
 from dpo_lab.model.policy import Inputs, Policy
@@ -54,6 +54,7 @@ class CausalLM(Policy):
         super().__init__()
         self.model = model
         self.adapter = adapter
+        self.tokenizer = tokenizer
         self.encoder = TextEncoder(tokenizer)
         self.dtype_name: Dtype = dtype
         self.dropout = dropout
@@ -126,20 +127,31 @@ class CausalLM(Policy):
         padded = collate_padded(ungroup(inputs))
         return {name: tensor.to(inputs["input_ids"].device) for name, tensor in padded.items()}
 
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
-    ) -> list[list[int]]:
+    def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
         return draw_responses(
-            self.model, prompts, end_id=self.end_id, generator=generator, max_new_tokens=max_new_tokens
+            self.model,
+            [prompt.prompt for prompt in prompts],
+            end_id=self.end_id,
+            generator=generator,
+            max_new_tokens=max_new_tokens,
         )
 
-    def decode(self, response: Sequence[int]) -> str:
+    def decode_prompt(self, prompt: Encoded) -> str:
+        return self.encoder.tokenizer.decode(list(prompt.prompt), skip_special_tokens=True)
+
+    def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
         return self.encoder.tokenizer.decode(list(response), skip_special_tokens=True)
 
     def load_other(self, path: str) -> "CausalLM":
         """Held as this one is: in its dtype, computed the way that is forced on this one, quantised where it is."""
         model, tokenizer, rates, adapter = load_with_adapter(
-            path, LoraSettings(), 0, dtype=self.dtype_name, dropout=self.dropout, quantization=self.quantization
+            path,
+            CAUSAL_LM,
+            LoraSettings(),
+            0,
+            dtype=self.dtype_name,
+            dropout=self.dropout,
+            quantization=self.quantization,
         )
         other = CausalLM(
             model,

@@ -39,7 +39,13 @@ CONTENT_OF: dict[str, str] = {
 
 # Keys that came later than runs that still count, at the value that stands for what was before them: there a key says
 # nothing, so that neither the id of such a run nor its place among others moves.
-WITHOUT_EFFECT: dict[str, Any] = {"data.test_path": None, "data.test_fraction": 0, "data.num_test_pairs": 0}
+WITHOUT_EFFECT: dict[str, Any] = {
+    "data.test_path": None,
+    "data.test_fraction": 0,
+    "data.num_test_pairs": 0,
+    "data.label_noise": 0,
+    "data.label_noise_seed": 0,
+}
 
 
 def run_id(config: Mapping[str, Any], contents: Mapping[str, str]) -> str:
