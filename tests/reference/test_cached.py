@@ -173,7 +173,7 @@ def test_other_tokens_are_other_rows(tmp_path: Path):
         assert difference.abs().max() < SAME_NATS
 
 
-QUESTION: tuple[Message, ...] = ({"role": "user", "content": "what is 12 + 34?"},)
+QUESTION: list[Message] = [{"role": "user", "content": "what is 12 + 34?"}]
 
 
 def with_template(template: str) -> Any:
@@ -192,12 +192,12 @@ def without_merges() -> Any:
 
 
 @pytest.mark.parametrize(
-    "other", [with_template(CHATML.replace("assistant", "helper")), without_merges()], ids=["template", "tokenizer"]
+    "other", [with_template(CHATML.replace("im_start", "begin")), without_merges()], ids=["template", "tokenizer"]
 )
 def test_a_template_or_tokenizer_makes_other_rows(tmp_path: Path, other: Any):
     """The text is the same, and so are the weights: the folder is, and no row of it is found."""
     policy = small_policy()
-    policy.model.resize_token_embeddings(400)
+    policy.model.resize_token_embeddings(400, mean_resizing=False)
     examples = [Example(QUESTION, (" 46", " a cat", " hello there"), source=f"row {n}") for n in range(2)]
     first, second = (keyed(TextEncoder(one).encode(examples)) for one in (with_template(CHATML), other))
     for groups, expected in ((first, (0, 3)), (second, (0, 3)), (first, (3, 0))):
