@@ -1,11 +1,11 @@
 """``data=files``: preference data from local files or from the hub."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.errors import DataError, problems_error
 from dpo_lab.data.label_noise import swap_labels
+from dpo_lab.data.named_files import label_of, paths_of
 from dpo_lab.data.reader import Reader
 from dpo_lab.data.repeats import count_rarer_kind, count_repeats
 from dpo_lab.data.report import DataReport
@@ -61,16 +61,11 @@ def files(
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
-    paths = [path] if isinstance(path, str) else list(path)
-    if not paths:
-        raise DataError("data.path names no file.")
-    again = [name for number, name in enumerate(paths) if _same(name) in map(_same, paths[:number])]
-    if again:
-        raise DataError(f"data.path names {again[0]} twice, so each of its rows would count twice. Name it once.")
+    paths = paths_of(path)
     _check_columns(columns or {})
     reader = Reader(columns or {}, pairs)
-    train = [example for name in paths for example in reader.read(name, _label(name, paths))]
-    validation = reader.read(validation_path, _label(validation_path, paths)) if validation_path else []
+    train = [example for name in paths for example in reader.read(name, label_of(name, paths))]
+    validation = reader.read(validation_path, label_of(validation_path, paths)) if validation_path else []
     if reader.problems and on_problem == "error":
         raise problems_error(reader.problems, f"{reader.advice()}Correct them, or drop and count them: {DROP}")
     report = reader.report
@@ -96,19 +91,6 @@ def files(
         report=report,
         on_problem=on_problem,
     )
-
-
-def _label(name: str, paths: list[str]) -> str:
-    """The file's name; its whole path where two files bear the same name."""
-    short = Path(name).name
-    same = [other for other in paths if Path(other).name == short and other != name]
-    return name if same or not Path(name).suffix else short
-
-
-def _same(name: str) -> str:
-    """Equal for two names of one local file."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
 
 
 def _check_columns(columns: Mapping[str, str]) -> None:

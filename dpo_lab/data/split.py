@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.types import Example, Text
@@ -16,31 +16,39 @@ def prompt_key(prompt: Text) -> str:
 def split_by_prompt(
     examples: Sequence[Example], fraction: float, split_seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Training and validation examples; a prompt is on one side only.
+    """Training and validation examples; a prompt is on one side only: `split_by` the whole prompt."""
+    return split_by(examples, lambda example: prompt_key(example.prompt), fraction, split_seed)
 
-    A prompt goes to validation where hash(split_seed, prompt), a number in [0, 1), is below `fraction`. So the
-    side of a prompt depends neither on the order of rows nor on the other rows, and adding data moves no
-    prompt. The size of the split is binomial; a side that would stay empty gets the one prompt nearest to it.
+
+def split_by(
+    examples: Sequence[Example], key_of: Callable[[Example], str], fraction: float, split_seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Training and validation examples; what has one key is on one side only.
+
+    A key goes to validation where hash(split_seed, key), a number in [0, 1), is below `fraction`. So the
+    side of a key depends neither on the order of rows nor on the other rows, and adding data moves no
+    key. The size of the split is binomial; a side that would stay empty gets the one key nearest to it.
 
     Args:
-        fraction: expected share of distinct prompts in validation, in [0, 1); 0 gives no validation.
+        key_of: what must not stand on both sides: the whole prompt, or the passage that several questions are about.
+        fraction: expected share of distinct keys in validation, in [0, 1); 0 gives no validation.
 
     Raises:
-        DataError: if `fraction` > 0 and there are fewer than two distinct prompts.
+        DataError: if `fraction` > 0 and there are fewer than two distinct keys.
     """
     if fraction == 0:
         return list(examples), []
-    position = {key: _position(key, split_seed) for key in {prompt_key(example.prompt) for example in examples}}
+    position = {key: _position(key, split_seed) for key in map(key_of, examples)}
     if len(position) < 2:
         raise DataError(
-            "a validation split needs two distinct prompts, and the data has one. "
+            "a validation split needs two distinct prompts (of questions, passages), and the data has one. "
             "Set data.validation_fraction=0, or give data.validation_path."
         )
     ordered = sorted(position, key=lambda key: (position[key], key))
     num_validation = sum(place < fraction for place in position.values())
     held_out = set(ordered[: min(max(num_validation, 1), len(ordered) - 1)])
-    train = [example for example in examples if prompt_key(example.prompt) not in held_out]
-    validation = [example for example in examples if prompt_key(example.prompt) in held_out]
+    train = [example for example in examples if key_of(example) not in held_out]
+    validation = [example for example in examples if key_of(example) in held_out]
     return train, validation
 
 

@@ -9,17 +9,22 @@ from torch import Tensor, nn
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.dropout import set_config_dropout
+from dpo_lab.model.heads import Head
 from dpo_lab.model.quantization import Quantization, loader_options, refuse_quantized_checkpoint, settle
 
 NUM_NAMES_SHOWN = 5
 
 
 class ModelKind(NamedTuple):
-    """How people call one kind of model, which class of transformers loads it, and peft's name of its task."""
+    """How people call one kind of model, which class of transformers loads it, and peft's name of its task.
+
+    Without a task peft puts factors beside matrices and nothing else; with that of a classifier it would train the
+    whole head as well, which could then not be switched off.
+    """
 
     words: str
     auto_class: str
-    task: str
+    task: str | None
     auto_tokenizer: str = "AutoTokenizer"
 
 
@@ -36,11 +41,13 @@ def load_model(
     trust_remote_code: bool = False,
     tokenizer_folder: str | None = None,
     quantization: Quantization | None = None,
+    head: Head | None = None,
 ) -> tuple[Any, Any, dict[str, float]]:
     """Model with weights in `dtype` and dropout at `dropout`, tokenizer, and the dropout rates it came with.
 
     The tokenizer (of some kinds, a processor around it) is the model's own unless another folder is named.
-    `quantization` is of the linear layers, but not of the output head.
+    `quantization` is of the linear layers, but not of the output head. `head` is that of an encoder, which a checkpoint
+    may lack; None where all weights have to be there.
 
     Raises:
         UserError: no such folder; no network and not downloaded before; files that transformers cannot load,
@@ -57,15 +64,21 @@ def load_model(
     try:
         config = transformers.AutoConfig.from_pretrained(path, **options)
         refuse_quantized_checkpoint(path, config)
+        if head is not None:
+            head.configure(config, path)
+            options["ignore_mismatched_sizes"] = True
         rates = set_config_dropout(config, dropout)
         held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
         loader: Any = getattr(transformers, kind.auto_class)
         model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
+        options.pop("ignore_mismatched_sizes", None)
         tokenizer = getattr(transformers, kind.auto_tokenizer).from_pretrained(tokenizer_folder or path, **options)
     except UserError:
         raise
     except Exception as error:  # safetensors, tokenizers and code of a model raise types of their own
         raise UserError(f"model {path!r} cannot be loaded as a {kind.words}: {_say(error)}") from error
+    if head is not None:
+        head.settle(model, loaded, path)
     _check_complete(f"model {path!r}", loaded)
     settle(model)
     num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(getattr(tokenizer, "tokenizer", tokenizer))

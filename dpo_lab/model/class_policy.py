@@ -1,0 +1,167 @@
+"""A classifier as a policy: a response is one decision, a class."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dpo_lab.errors import UserError
+from dpo_lab.model.causal_policy import Dtype
+from dpo_lab.model.encoder_policy import EncoderPolicy
+from dpo_lab.model.heads import Head, classes_of
+from dpo_lab.model.loading import ModelKind
+from dpo_lab.model.lora import LoraSettings, load_with_adapter
+from dpo_lab.model.policy import Inputs
+from dpo_lab.types import Encoded, Example, LogProbs
+
+SEQUENCE_CLASSIFIER = ModelKind("classifier", "AutoModelForSequenceClassification", None)
+
+
+@final
+class Classifier(EncoderPolicy):
+    """A text classifier of transformers and its tokenizer, as a policy.
+
+    Every text is read once for all classes that are asked of it, which under dropout share its noise. `classes` are
+    their names, in the order of the model's outputs.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return classes_of(self.model.config)
+
+    @property
+    def scoring(self) -> str:
+        head = ", with a head that was drawn and has learnt nothing" if self.has_fresh_head else ""
+        return f"each text once for all its classes{head}"
+
+    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        """The text between the tokenizer's special tokens, and each class by its number.
+
+        Raises:
+            UserError: a response is no class of the model; a prompt is a chat.
+        """
+        texts = [_text(example) for example in examples]
+        ids = self.tokenizer(texts, verbose=False)["input_ids"] if texts else []
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        return [
+            Encoded(
+                tuple(text),
+                tuple((self._number(response, numbers, example),) for response in example.responses),
+                num_head=self.num_begin,
+                num_tail=self.num_end,
+                kind="class",
+            )
+            for example, text in zip(examples, ids, strict=True)
+        ]
+
+    def _number(self, response: Any, numbers: dict[str, int], example: Example) -> int:
+        if response not in numbers:
+            known = ", ".join(self.classes[:8])
+            raise UserError(f"{example.source}: {response!r} is no class of the model, which knows {known}")
+        return numbers[response]
+
+    def collate(self, groups: Sequence[Encoded]) -> Inputs:
+        """Each text once, padded; and of each row its text and its class."""
+        rows = [(index, response[0]) for index, group in enumerate(groups) for response in group.responses]
+        return {
+            **self.pad([group.prompt for group in groups]),
+            "text": torch.tensor([index for index, _ in rows], dtype=torch.long),
+            "class": torch.tensor([number for _, number in rows], dtype=torch.long),
+        }
+
+    def decision_mask(self, inputs: Inputs) -> Bool[Tensor, " n t"]:
+        return torch.ones(len(inputs["class"]), 1, dtype=torch.bool, device=inputs["class"].device)
+
+    def log_prob(self, inputs: Inputs) -> LogProbs:
+        token = self._distribution(inputs)[inputs["text"], inputs["class"]]
+        return LogProbs(token[:, None], self.decision_mask(inputs))
+
+    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+        distribution = self._distribution(inputs)[inputs["text"]]
+        token = distribution.gather(1, inputs["class"][:, None])
+        return LogProbs(token, self.decision_mask(inputs)), distribution[:, None]
+
+    def _distribution(self, inputs: Inputs) -> Float[Tensor, " texts classes"]:
+        """Log-probability of every class of every text, float32 or wider, nats."""
+        logits = self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        with torch.autocast(device_type=logits.device.type, enabled=False):
+            return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+
+    @torch.no_grad()
+    def class_log_probs(self, texts: Sequence[Encoded]) -> Float[Tensor, " texts classes"]:
+        """Log-probability of every class of every text, nats, in the mode (training, evaluation) that it is in."""
+        device = self.model.device
+        inputs = {name: tensor.to(device) for name, tensor in self.pad([text.prompt for text in texts]).items()}
+        return self._distribution(inputs)
+
+    def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
+        was_training = self.training
+        self.eval()
+        probabilities = self.class_log_probs(prompts).exp().cpu()
+        self.train(was_training)
+        return torch.multinomial(probabilities, 1, generator=generator).tolist()
+
+    def decode_prompt(self, prompt: Encoded) -> str:
+        return self.tokenizer.decode(list(prompt.prompt), skip_special_tokens=True)
+
+    def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
+        return self.classes[response[0]]
+
+    def load_other(self, path: str) -> "Classifier":
+        """
+        Raises:
+            UserError: also when its classes are others.
+        """
+        other = load_classifier(
+            path,
+            self.classes,
+            LoraSettings(),
+            0,
+            Head("own", self.classes, 0),
+            dtype=self.dtype_name,
+            dropout=self.dropout,
+        )
+        self.check_same_tokens(other, path)
+        if other.classes != self.classes:
+            raise UserError(f"{path} has the classes in another order than the policy, so they cannot be compared")
+        return other
+
+    def encoding_fingerprint(self) -> str:
+        return self._fingerprint_of_tokens(classes=list(self.classes), encoding=1)
+
+
+def load_classifier(
+    path: str,
+    settings: LoraSettings,
+    adapter_seed: int,
+    head: Head,
+    *,
+    dtype: Dtype,
+    dropout: float,
+    **options: Any,
+) -> Classifier:
+    """The classifier at `path`, a folder or a hub name; `options` are those of `load_model`.
+
+    Raises:
+        UserError: when the model cannot be had, or its head is not the one that is wanted.
+    """
+    model, tokenizer, rates, adapter = load_with_adapter(
+        path, SEQUENCE_CLASSIFIER, settings, adapter_seed, dtype=dtype, dropout=dropout, head=head, **options
+    )
+    return Classifier(
+        model,
+        tokenizer,
+        dtype=dtype,
+        dropout=dropout,
+        exported_dropout=rates,
+        adapter=adapter,
+        has_fresh_head=head.is_fresh,
+    )
+
+
+def _text(example: Example) -> str:
+    if isinstance(example.prompt, str):
+        return example.prompt
+    raise UserError(f"{example.source}: the row holds chat messages, and a classifier reads one text")
