@@ -1,6 +1,7 @@
 """A classifier as a policy: a response is one decision, a class."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -13,6 +14,7 @@ from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.heads import Head, classes_of
 from dpo_lab.model.loading import ModelKind
 from dpo_lab.model.lora import LoraSettings, load_with_adapter
+from dpo_lab.model.ngrams import ngrams_of, plain_text, spaced_ngrams
 from dpo_lab.model.policy import Inputs
 from dpo_lab.types import Encoded, Example, LogProbs
 
@@ -26,6 +28,15 @@ class Classifier(EncoderPolicy):
     Every text is read once for all classes that are asked of it, which under dropout share its noise. `classes` are
     their names, in the order of the model's outputs.
     """
+
+    @property
+    def ngrams(self) -> int | None:
+        """Length of the longest n-gram of characters that texts are written in; None: as they are."""
+        return ngrams_of(self.tokenizer)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.tokenizer.get_vocab())
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -43,6 +54,8 @@ class Classifier(EncoderPolicy):
             UserError: a response is no class of the model; a prompt is a chat.
         """
         texts = [_text(example) for example in examples]
+        if self.ngrams is not None:
+            texts = [spaced_ngrams(text, self.ngrams, self._known) for text in texts]
         ids = self.tokenizer(texts, verbose=False)["input_ids"] if texts else []
         numbers = {name: number for number, name in enumerate(self.classes)}
         return [
@@ -104,7 +117,8 @@ class Classifier(EncoderPolicy):
         return torch.multinomial(probabilities, 1, generator=generator).tolist()
 
     def decode_prompt(self, prompt: Encoded) -> str:
-        return self.tokenizer.decode(list(prompt.prompt), skip_special_tokens=True)
+        text = self.tokenizer.decode(list(prompt.prompt), skip_special_tokens=True)
+        return text if self.ngrams is None else plain_text(text)
 
     def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
         return self.classes[response[0]]
@@ -115,13 +129,7 @@ class Classifier(EncoderPolicy):
             UserError: also when its classes are others.
         """
         other = load_classifier(
-            path,
-            self.classes,
-            LoraSettings(),
-            0,
-            Head("own", self.classes, 0),
-            dtype=self.dtype_name,
-            dropout=self.dropout,
+            path, LoraSettings(), 0, Head("own", self.classes, 0), dtype=self.dtype_name, dropout=self.dropout
         )
         self.check_same_tokens(other, path)
         if other.classes != self.classes:
@@ -129,7 +137,7 @@ class Classifier(EncoderPolicy):
         return other
 
     def encoding_fingerprint(self) -> str:
-        return self._fingerprint_of_tokens(classes=list(self.classes), encoding=1)
+        return self._fingerprint_of_tokens(classes=list(self.classes), ngrams=self.ngrams, encoding=1)
 
 
 def load_classifier(

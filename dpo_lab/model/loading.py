@@ -1,5 +1,7 @@
 """Reading transformers models from folders and hub names, with errors that say what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +72,8 @@ def load_model(
         rates = set_config_dropout(config, dropout)
         held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
         loader: Any = getattr(transformers, kind.auto_class)
-        model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
+        with _quiet() if head is not None else nullcontext():
+            model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
         options.pop("ignore_mismatched_sizes", None)
         tokenizer = getattr(transformers, kind.auto_tokenizer).from_pretrained(tokenizer_folder or path, **options)
     except UserError:
@@ -85,6 +88,19 @@ def load_model(
     if num_tokens > num_rows:
         raise UserError(f"model {path!r}: the tokenizer has {num_tokens} tokens but the embedding only {num_rows} rows")
     return model, tokenizer, rates
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers lists the weights of a head that are missing, be they wanted or not."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _find(path: str, revision: str | None) -> str:

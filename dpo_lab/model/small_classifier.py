@@ -21,8 +21,9 @@ def small_classifier(
     hidden_size: PositiveInt = 96,
     num_layers: PositiveInt = 1,
     num_heads: PositiveInt = 2,
-    tokens: Tokens = "pieces",
-    vocab_size: PositiveInt = 6000,
+    tokens: Tokens = "ngrams",
+    longest_ngram: PositiveInt = 2,
+    vocab_size: PositiveInt = 30000,
     max_positions: PositiveInt = 128,
     dtype: Dtype = "float32",
     dropout: Fraction = 0.0,
@@ -41,7 +42,10 @@ def small_classifier(
         hidden_size: width; a multiple of twice `num_heads`.
         num_layers: blocks.
         num_heads: attention heads.
-        tokens: "characters", or "pieces": n-grams of characters, merged as byte-pair encoding does.
+        tokens: "characters", "pieces" of words as byte-pair encoding merges them, or "ngrams": every character and,
+            over it, the n-grams of characters that begin there. What overlaps no tokenizer makes by itself: plain
+            transformers takes texts as `dpo_lab.model.ngrams.spaced_ngrams` writes them.
+        longest_ngram: characters of the longest of "ngrams".
         vocab_size: tokens, at most; those that stand in the corpus once are left out.
         max_positions: longest text, tokens.
         dtype: of the weights.
@@ -57,7 +61,7 @@ def small_classifier(
     """
     if classes is None:
         raise UserError(NO_CLASSES)
-    tokenizer = train_encoder_tokenizer(corpus, tokens, vocab_size)
+    tokenizer = train_encoder_tokenizer(corpus, tokens, vocab_size, longest_ngram)
     config = encoder_config(
         tokenizer, hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads, max_positions=max_positions
     )

@@ -9,8 +9,12 @@ from dpo_lab.errors import UserError
 from dpo_lab.model.adapter import Adapter
 from dpo_lab.model.dropout import set_config_dropout
 from dpo_lab.model.lora import LoraSettings, add_adapter
+from dpo_lab.model.ngrams import KEY as NGRAMS
+from dpo_lab.model.ngrams import commonest_ngrams
 
-Tokens = Literal["characters", "pieces"]
+Tokens = Literal["characters", "pieces", "ngrams"]
+Pieces = Literal["characters", "pieces"]
+"""Tokens that do not overlap, so that each has its place in the text."""
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -77,22 +81,26 @@ def build_encoder(
     return Built(model, rates, adapter)
 
 
-def train_encoder_tokenizer(corpus: Sequence[str], tokens: Tokens, vocab_size: int) -> Any:
+def train_encoder_tokenizer(corpus: Sequence[str], tokens: Tokens, vocab_size: int, longest_ngram: int = 2) -> Any:
     """A tokenizer over `corpus` that puts ``[CLS]`` in front of a text and ``[SEP]`` behind it.
 
     Text is brought to one form (Unicode NFKC, lower case) and cut at white space and punctuation; "characters" then
-    takes the commonest characters, "pieces" the n-grams of characters that byte-pair encoding merges. What is seldom is
-    ``[UNK]``. The same corpus gives the same tokenizer.
+    takes the commonest characters, "pieces" the pieces of words that byte-pair encoding merges. "ngrams" takes the
+    commonest n-grams of characters, up to `longest_ngram`, of texts that were written as such (`dpo_lab.model.ngrams`).
+    What is seldom is ``[UNK]``. The same corpus gives the same tokenizer.
 
     Raises:
         UserError: when `vocab_size` holds no more than the special tokens.
     """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     special = list(SPECIAL_TOKENS.values())
     if vocab_size <= len(special):
         raise UserError(f"model.vocab_size: {vocab_size} holds nothing but the {len(special)} special tokens")
+    if tokens == "ngrams":
+        return _ngram_tokenizer(
+            commonest_ngrams(corpus, longest_ngram, vocab_size - len(special), MIN_COUNT), longest_ngram
+        )
     unknown = SPECIAL_TOKENS["unk_token"]
     is_cut = tokens == "characters"
     tokenizer = Tokenizer(models.WordLevel(unk_token=unknown) if is_cut else models.BPE(unk_token=unknown))
@@ -104,6 +112,24 @@ def train_encoder_tokenizer(corpus: Sequence[str], tokens: Tokens, vocab_size: i
     trainer: Any = trainers.WordLevelTrainer if is_cut else trainers.BpeTrainer
     options = {"min_frequency": MIN_COUNT, "show_progress": False, "special_tokens": special}
     tokenizer.train_from_iterator(corpus, trainer(vocab_size=vocab_size, **options))
+    return _wrap(tokenizer)
+
+
+def _ngram_tokenizer(ngrams: Sequence[str], longest: int) -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS.values(), *ngrams])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS.values()))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    return _wrap(tokenizer, **{NGRAMS: longest})
+
+
+def _wrap(tokenizer: Any, **kept: Any) -> Any:
+    """As transformers has it; `kept` goes into its config."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
     begin, end = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
         single=f"{begin} $A {end}",
@@ -111,5 +137,5 @@ def train_encoder_tokenizer(corpus: Sequence[str], tokens: Tokens, vocab_size: i
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (begin, end)],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **SPECIAL_TOKENS
+        tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **SPECIAL_TOKENS, **kept
     )

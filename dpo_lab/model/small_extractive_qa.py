@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dpo_lab.model.causal_policy import Dtype
 from dpo_lab.model.lora import LoraSettings, LoraTarget
-from dpo_lab.model.small_encoder import Tokens, build_encoder, encoder_config, train_encoder_tokenizer
+from dpo_lab.model.small_encoder import Pieces, build_encoder, encoder_config, train_encoder_tokenizer
 from dpo_lab.model.span_policy import SPAN_READER, SpanReader
 from dpo_lab.ranges import Fraction, NonNegativeInt, Positive, PositiveInt
 
@@ -19,7 +19,7 @@ def small_extractive_qa(
     hidden_size: PositiveInt = 96,
     num_layers: PositiveInt = 2,
     num_heads: PositiveInt = 4,
-    tokens: Tokens = "pieces",
+    tokens: Pieces = "pieces",
     vocab_size: PositiveInt = 4000,
     dtype: Dtype = "float32",
     dropout: Fraction = 0.0,
@@ -39,7 +39,7 @@ def small_extractive_qa(
         hidden_size: width; a multiple of twice `num_heads`.
         num_layers: blocks.
         num_heads: attention heads.
-        tokens: as in `small_classifier`.
+        tokens: "characters", or "pieces" of words as byte-pair encoding merges them.
         vocab_size: tokens, at most; those that stand in the corpus once are left out.
         dtype: of the weights.
         dropout: every dropout rate, in [0, 1).

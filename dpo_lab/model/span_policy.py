@@ -13,6 +13,7 @@ from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.heads import Head
 from dpo_lab.model.loading import ModelKind
 from dpo_lab.model.lora import LoraSettings, load_with_adapter
+from dpo_lab.model.ngrams import ngrams_of
 from dpo_lab.model.policy import Inputs
 from dpo_lab.model.reading_windows import reading_windows
 from dpo_lab.types import Encoded, Example, LogProbs, Message
@@ -51,6 +52,8 @@ class SpanReader(EncoderPolicy):
         Raises:
             UserError: the model does not know so many positions; the windows would not move.
         """
+        if ngrams_of(tokenizer) is not None:
+            raise UserError("the tokenizer wants texts as n-grams that overlap, so that a span has no place in them")
         super().__init__(model, tokenizer, **options)
         limit = super().max_positions
         if limit is not None and window > limit:
