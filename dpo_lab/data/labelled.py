@@ -6,13 +6,14 @@ from typing import Literal
 
 from dpo_lab.data.confusion import read_confusion
 from dpo_lab.data.errors import DataError, Problem, RowError, problems_error
+from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.named_files import label_of, paths_of
 from dpo_lab.data.preference import Preference, WrongWeights, draw_rejected
 from dpo_lab.data.read_labelled import COLUMNS, LabelledReader, LabelledText, find_classes, name_of
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource, chosen_demonstrations
-from dpo_lab.data.split import prompt_key, split_by_prompt
+from dpo_lab.data.split import prompt_key
 from dpo_lab.data.text_notes import notes
 from dpo_lab.ranges import Fraction, NonNegative, NonNegativeInt, PositiveInt, UpToHalf
 from dpo_lab.types import Example
@@ -23,6 +24,8 @@ def labelled(
     path: str | list[str],
     validation_path: str | None = None,
     validation_fraction: Fraction = 0.05,
+    test_path: str | None = None,
+    test_fraction: Fraction = 0.0,
     split_seed: NonNegativeInt = 0,
     columns: dict[str, str] | None = None,
     classes: list[str] | str | None = None,
@@ -48,7 +51,9 @@ def labelled(
         validation_path: a file to validate on; then nothing is split off. A training row whose text is in there too is
             kept and counted.
         validation_fraction: expected share of distinct texts that is split off for validation, in [0, 1).
-        split_seed: draws that split; the seed of the run does not.
+        test_path: a file to test on, once, after training.
+        test_fraction: expected share of distinct texts that is split off `path` for the test, in [0, 1).
+        split_seed: draws those splits; the seed of the run does not.
         columns: our name -> the file's, where they differ: ``{text: title, label: class}``. In a .txt file, whose cells
             stand between tabs without a header, columns are called ``column_1``, ``column_2``, ...
         classes: their names in order, as a list or as a file with a name a line; a label is then a name or counts from
@@ -72,41 +77,44 @@ def labelled(
         DataError: for files, rows or knobs that cannot be used, with their places and what to do.
     """
     _check_knobs(columns or {}, preference, class_weights, confusion)
+    check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     paths = paths_of(path)
     reader = LabelledReader(columns or {})
-    rows = [row for name in paths for row in reader.read(name, label_of(name, paths))]
-    held_out = reader.read(validation_path, label_of(validation_path, paths)) if validation_path else []
-    names = find_classes(classes, rows)
+    files = (paths, [validation_path], [test_path])
+    rows = [[row for name in names if name for row in reader.read(name, label_of(name, paths))] for names in files]
+    names = find_classes(classes, rows[0])
     report = DataReport(num_read=reader.num_read, columns_not_read=reader.columns_not_read)
-    gold, gold_held_out = ([_named(row, names, reader.problems) for row in part] for part in (rows, held_out))
+    gold = [[known for row in side if (known := _named(row, names, reader.problems))] for side in rows]
     if reader.problems and on_problem == "error":
         raise problems_error(reader.problems, "Correct them, or drop and count them: data.on_problem=drop")
     for problem in reader.problems:
         report.count(problem.reason, source=problem.source)
-    known = [row for row in gold if row is not None]
-    if not known:
-        raise problems_error(reader.problems, "No row of data.path is left.")
-    weigh = _weights(names, preference, class_weights, confusion, known, report)
+    for key, wanted, side in zip(("path", "validation_path", "test_path"), files, gold, strict=True):
+        if any(wanted) and not side:
+            raise problems_error(reader.problems, f"No row of data.{key} is left.")
+    weigh = _weights(names, preference, class_weights, confusion, gold[0], report)
     number = len(names) - 1 if num_rejected is None else num_rejected
-    train = [_example(row, weigh, number, preference_seed) for row in known]
-    validation = [_example(row, weigh, number, preference_seed) for row in gold_held_out if row is not None]
-    for part in (train, validation):
-        _count_notes(part, report)
-    if validation_path:
-        _count_overlap(train, validation, report)
-    else:
-        train, validation = split_by_prompt(train, validation_fraction, split_seed)
-    report.num_train, report.num_validation = len(train), len(validation)
+    sides = [[_example(row, weigh, number, preference_seed) for row in side] for side in gold]
+    for side in sides:
+        _count_notes(side, report)
+    split = hold_out(
+        sides,
+        report,
+        fraction=0.0 if validation_path else validation_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+    )
     return DataSource(
-        train=swap_labels(train, label_noise, label_noise_seed, report),
-        validation=validation,
-        demonstrations=chosen_demonstrations(train),
+        train=swap_labels(split.train, label_noise, label_noise_seed, report),
+        validation=split.validation,
+        demonstrations=chosen_demonstrations(split.train),
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
         report=report,
         on_problem=on_problem,
         classes=names,
+        test=split.test,
     )
 
 
@@ -187,9 +195,3 @@ def _count_notes(examples: Sequence[Example], report: DataReport) -> None:
         report.count("duplicate_judgement", int(label in earlier), example.source)
         report.count("contradictory_class", int(bool(earlier - {label})), example.source)
         earlier.add(label)
-
-
-def _count_overlap(train: Sequence[Example], validation: Sequence[Example], report: DataReport) -> None:
-    held_out = {prompt_key(example.prompt) for example in validation}
-    for example in train:
-        report.count("prompt_in_validation", int(prompt_key(example.prompt) in held_out), example.source)

@@ -9,11 +9,11 @@ from typing import Literal
 
 from dpo_lab.answers import token_f1
 from dpo_lab.data.errors import DataError, problems_error
+from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.named_files import label_of, paths_of
 from dpo_lab.data.read_questions import COLUMNS, Question, QuestionReader, Span
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource, chosen_demonstrations
-from dpo_lab.data.split import split_by
 from dpo_lab.data.text_notes import notes
 from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt
 from dpo_lab.types import Example, Message
@@ -26,6 +26,8 @@ def questions(
     path: str | list[str],
     validation_path: str | None = None,
     validation_fraction: Fraction = 0.1,
+    test_path: str | None = None,
+    test_fraction: Fraction = 0.0,
     split_seed: NonNegativeInt = 0,
     columns: dict[str, str] | None = None,
     rejected: Rejected = "given",
@@ -47,7 +49,9 @@ def questions(
         validation_path: a file to validate on; then nothing is split off.
         validation_fraction: expected share of distinct passages that is split off for validation, with all their
             questions, in [0, 1).
-        split_seed: draws that split; the seed of the run does not.
+        test_path: a file to test on, once, after training.
+        test_fraction: expected share of distinct passages that is split off `path` for the test, in [0, 1).
+        split_seed: draws those splits; the seed of the run does not.
         columns: our name -> the file's, where they differ: ``{context: passage}``.
         rejected: "given": the rejected spans that rows have; those without any are imitated and give no pair.
             "random": spans of one to as many words as the right answer has, twice over, drawn from the passage. "none":
@@ -67,10 +71,11 @@ def questions(
     if unknown:
         known = "\n".join(f"  {name}: {meaning}" for name, meaning in COLUMNS.items())
         raise DataError(f"data.columns maps {', '.join(unknown)}, which nothing reads. Our names are:\n{known}")
+    check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     paths = paths_of(path)
     reader = QuestionReader(columns or {})
-    asked = [question for name in paths for question in reader.read(name, label_of(name, paths))]
-    held_out = reader.read(validation_path, label_of(validation_path, paths)) if validation_path else []
+    files = (paths, [validation_path], [test_path])
+    asked = [[one for name in names if name for one in reader.read(name, label_of(name, paths))] for names in files]
     if reader.problems and on_problem == "error":
         raise problems_error(reader.problems, "Correct them, or drop and count them: data.on_problem=drop")
     report = DataReport(num_read=reader.num_read, made_with=reader.made_with)
@@ -78,24 +83,30 @@ def questions(
         report.count(problem.reason, source=problem.source)
     for source in reader.unanswered:
         report.count("no_answer", source=source)
-    if not asked:
-        raise DataError(f"no question of {', '.join(paths)} is left: {'; '.join(report.lines()[1:])}")
-    train, validation = (
-        [_example(one, _wrong(one, rejected, num_rejected, rejected_seed), report) for one in part]
-        for part in (asked, held_out)
+    for key, wanted, side in zip(("path", "validation_path", "test_path"), files, asked, strict=True):
+        if any(wanted) and not side:
+            raise DataError(f"no question of data.{key} is left: {'; '.join(report.lines()[1:])}")
+    sides = [
+        [_example(one, _wrong(one, rejected, num_rejected, rejected_seed), report) for one in side] for side in asked
+    ]
+    split = hold_out(
+        sides,
+        report,
+        fraction=0.0 if validation_path else validation_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        key_of=passage_of,
     )
-    if not validation_path:
-        train, validation = split_by(train, passage_of, validation_fraction, split_seed)
-    report.num_train, report.num_validation = len(train), len(validation)
     return DataSource(
-        train=train,
-        validation=validation,
-        demonstrations=chosen_demonstrations(train),
+        train=split.train,
+        validation=split.validation,
+        demonstrations=chosen_demonstrations(split.train),
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
         report=report,
         on_problem=on_problem,
+        test=split.test,
     )
 
 

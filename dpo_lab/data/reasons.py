@@ -71,6 +71,7 @@ REASONS: dict[str, Reason] = {
     "response_cut": Reason("cut", "row", "a response was cut from the right and has no end-of-sequence token"),
     "score_against_pair": Reason("noted", "row", "a rejected response with a higher score than the chosen one"),
     "prompt_in_validation": Reason("noted", "row", "training row whose prompt is in the validation file too"),
+    "prompt_in_test": Reason("noted", "row", "training or validation row whose prompt is in the test file too"),
     "duplicate_judgement": Reason("noted", "judgement", "an earlier row says the same of the same responses"),
     "contradictory_judgement": Reason("noted", "judgement", "an earlier row says the opposite of the same responses"),
     "contradictory_class": Reason("noted", "row", "an earlier row gives the same text another class"),

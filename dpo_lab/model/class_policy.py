@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dpo_lab.errors import UserError
-from dpo_lab.model.causal_policy import Dtype
 from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.heads import Head, classes_of
 from dpo_lab.model.loading import ModelKind
-from dpo_lab.model.lora import LoraSettings, load_with_adapter
+from dpo_lab.model.lora import Loaded, LoraSettings, load_with_adapter
 from dpo_lab.model.ngrams import ngrams_of, plain_text, spaced_ngrams
 from dpo_lab.model.policy import Inputs
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.types import Encoded, Example, LogProbs
 
 SEQUENCE_CLASSIFIER = ModelKind("classifier", "AutoModelForSequenceClassification", None)
@@ -28,6 +28,8 @@ class Classifier(EncoderPolicy):
     Every text is read once for all classes that are asked of it, which under dropout share its noise. `classes` are
     their names, in the order of the model's outputs.
     """
+
+    kind: ClassVar[ModelKind] = SEQUENCE_CLASSIFIER
 
     @property
     def ngrams(self) -> int | None:
@@ -126,15 +128,25 @@ class Classifier(EncoderPolicy):
     def load_other(self, path: str) -> "Classifier":
         """
         Raises:
-            UserError: also when its classes are others.
+            UserError: also when its classes are others, or in another order.
         """
-        other = load_classifier(
-            path, LoraSettings(), 0, Head("own", self.classes, 0), dtype=self.dtype_name, dropout=self.dropout
-        )
-        self.check_same_tokens(other, path)
+        other = cast(Classifier, super().load_other(path))
         if other.classes != self.classes:
-            raise UserError(f"{path} has the classes in another order than the policy, so they cannot be compared")
+            raise UserError(
+                f"{path} has the classes {', '.join(other.classes[:8])}, and the policy {', '.join(self.classes[:8])}: "
+                "others, or in another order, so they cannot be compared"
+            )
         return other
+
+    def _alike(self, loaded: Loaded) -> "Classifier":
+        return Classifier(
+            loaded.model,
+            loaded.tokenizer,
+            dtype=self.dtype_name,
+            dropout=self.dropout,
+            exported_dropout=loaded.dropout_rates,
+            adapter=loaded.adapter,
+        )
 
     def encoding_fingerprint(self) -> str:
         return self._fingerprint_of_tokens(classes=list(self.classes), ngrams=self.ngrams, encoding=1)

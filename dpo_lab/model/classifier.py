@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from dpo_lab.errors import UserError
-from dpo_lab.model.causal_policy import Dtype
 from dpo_lab.model.class_policy import Classifier, load_classifier
 from dpo_lab.model.heads import Head, HeadChoice
 from dpo_lab.model.layers import prepare_layers
 from dpo_lab.model.lora import LoraExport, LoraSettings, LoraTarget
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.ranges import Fraction, Positive, PositiveInt
 
 

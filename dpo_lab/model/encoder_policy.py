@@ -3,59 +3,32 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpo_lab.errors import UserError
-from dpo_lab.model.adapter import Adapter
-from dpo_lab.model.causal_policy import Dtype
-from dpo_lab.model.dropout import restore_config_dropout, set_module_dropout
-from dpo_lab.model.fingerprint import model_fingerprint
-from dpo_lab.model.loading import load_weights_into, read_weights
-from dpo_lab.model.policy import Policy
 from dpo_lab.model.positions import known_positions
+from dpo_lab.model.transformers_policy import TransformersPolicy
 
 UNBOUNDED = 10**6
 """Tokenizers that know of no limit give 10^30 or so."""
 
 
-class EncoderPolicy(Policy):
+class EncoderPolicy(TransformersPolicy):
     """A transformers encoder with a head.
 
     `has_fresh_head`: the head was drawn and has learnt nothing.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        *,
-        dtype: Dtype,
-        dropout: float,
-        exported_dropout: dict[str, float],
-        adapter: Adapter | None = None,
-        has_fresh_head: bool = False,
-    ):
-        super().__init__()
-        self.model = model
-        self.tokenizer: Any = tokenizer
-        self.adapter = adapter
-        self.dtype_name: Dtype = dtype
-        self.dropout = dropout
+    def __init__(self, model: Any, tokenizer: Any, *, has_fresh_head: bool = False, **options: Any):
+        """`options` are those of `TransformersPolicy`."""
+        super().__init__(model, tokenizer, **options)
         self.has_fresh_head = has_fresh_head
-        self._exported_dropout = exported_dropout
         if model.config.pad_token_id is None:  # models that look for the last token of a text find it by this
             model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.num_begin, self.num_end = special_ends(tokenizer)
-        set_module_dropout(model, dropout)
-        if adapter is not None:
-            adapter.set_dropout()
-        # from_pretrained gives evaluation mode, which trainers keep: dropout would be configured and never happen.
-        self.train()
 
     @property
     def end_id(self) -> None:
@@ -81,53 +54,8 @@ class EncoderPolicy(Policy):
             attention_mask[index, : len(row)] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
-    def load_weights(self, folder: Path) -> None:
-        if self.adapter is None:
-            load_weights_into(self.model, folder)
-        else:
-            self.adapter.load_base(read_weights(self.model, folder))
-
-    def export(self, folder: Path) -> None:
-        """Write model and tokenizer in transformers' format, with the dropout rates that the model came with.
-
-        An adapter is added into the model's weights, or written alone in peft's format where that is wanted.
-        """
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        self.tokenizer.save_pretrained(folder)
-        if self.adapter is not None and self.adapter.exported_alone:
-            self.adapter.save(folder)
-            return
-        model = self.model if self.adapter is None else self.adapter.merged()
-        applied = restore_config_dropout(model.config, self._exported_dropout)
-        try:
-            model.save_pretrained(folder)
-        finally:
-            restore_config_dropout(model.config, applied)
-
-    def fingerprint(self) -> str:
-        return model_fingerprint(self.model) if self.adapter is None else self.adapter.fingerprint()
-
-    def computation(self) -> dict[str, str]:
-        return {
-            "model": type(self.model).__name__,
-            "dtype": self.dtype_name,
-            "attention": str(self.model.config._attn_implementation),
-            "device": self.model.device.type,
-            "torch": torch.__version__,
-            "transformers": version("transformers"),
-        }
-
-    def check_same_tokens(self, other: "EncoderPolicy", path: str) -> None:
-        """
-        Raises:
-            UserError: `other`, from `path`, has another tokenizer.
-        """
-        if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
-            raise UserError(
-                f"{path} has another tokenizer than the policy, so their log-probabilities cannot be compared"
-            )
+    def _ways(self) -> dict[str, str]:
+        return {"attention": str(self.model.config._attn_implementation)}
 
     def _fingerprint_of_tokens(self, **parts: Any) -> str:
         """Hash of the tokenizer, and of `parts`, which are what else ids depend on."""

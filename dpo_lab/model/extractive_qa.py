@@ -1,10 +1,10 @@
 """Span readers of transformers, built from what `conf/model/extractive_qa.yaml` says."""
 
-from dpo_lab.model.causal_policy import Dtype
 from dpo_lab.model.heads import Head, HeadChoice
 from dpo_lab.model.layers import prepare_layers
 from dpo_lab.model.lora import LoraExport, LoraSettings, LoraTarget
 from dpo_lab.model.span_policy import SpanReader, load_span_reader
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.ranges import Fraction, NonNegativeInt, Positive, PositiveInt
 
 

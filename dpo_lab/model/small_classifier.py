@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from dpo_lab.errors import UserError
-from dpo_lab.model.causal_policy import Dtype
 from dpo_lab.model.class_policy import SEQUENCE_CLASSIFIER, Classifier
 from dpo_lab.model.classifier import NO_CLASSES
 from dpo_lab.model.heads import name_classes
 from dpo_lab.model.lora import LoraSettings, LoraTarget
 from dpo_lab.model.small_encoder import Tokens, build_encoder, encoder_config, train_encoder_tokenizer
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.ranges import Fraction, Positive, PositiveInt
 
 

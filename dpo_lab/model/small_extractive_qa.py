@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from dpo_lab.model.causal_policy import Dtype
 from dpo_lab.model.lora import LoraSettings, LoraTarget
 from dpo_lab.model.small_encoder import Pieces, build_encoder, encoder_config, train_encoder_tokenizer
 from dpo_lab.model.span_policy import SPAN_READER, SpanReader
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.ranges import Fraction, NonNegativeInt, Positive, PositiveInt
 
 

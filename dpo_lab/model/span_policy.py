@@ -1,21 +1,21 @@
 """A span reader as a policy: a response is two decisions, the first and the last token of a span of the passage."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dpo_lab.errors import UserError
-from dpo_lab.model.causal_policy import Dtype
 from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.heads import Head
 from dpo_lab.model.loading import ModelKind
-from dpo_lab.model.lora import LoraSettings, load_with_adapter
+from dpo_lab.model.lora import Loaded, LoraSettings, load_with_adapter
 from dpo_lab.model.ngrams import ngrams_of
 from dpo_lab.model.policy import Inputs
 from dpo_lab.model.reading_windows import reading_windows
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.types import Encoded, Example, LogProbs, Message
 
 SPAN_READER = ModelKind("span reader", "AutoModelForQuestionAnswering", None)
@@ -41,6 +41,8 @@ class SpanReader(EncoderPolicy):
     over the tokens of all of them (shared normalisation, Clark and Gardner 2018, arXiv 1710.10723): each token counts
     once, in the window where it stands farthest from an edge.
     """
+
+    kind: ClassVar[ModelKind] = SPAN_READER
 
     def __init__(self, model: Any, tokenizer: Any, *, window: int, stride: int, **options: Any):
         """
@@ -191,30 +193,24 @@ class SpanReader(EncoderPolicy):
             )
         return best
 
-    def decode_prompt(self, prompt: Encoded) -> str:
-        """The question, then the passage."""
-        return self.tokenizer.decode(list(prompt.prompt), skip_special_tokens=True)
-
     def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
         first, last = response
         return self.tokenizer.decode(list(prompt.prompt[first : last + 1]), skip_special_tokens=True)
 
-    def load_other(self, path: str) -> "SpanReader":
-        other = load_span_reader(
-            path,
-            LoraSettings(),
-            0,
-            Head("own", None, 0),
-            dtype=self.dtype_name,
-            dropout=self.dropout,
+    def _alike(self, loaded: Loaded) -> "SpanReader":
+        return SpanReader(
+            loaded.model,
+            loaded.tokenizer,
             window=self.window,
             stride=self.stride,
+            dtype=self.dtype_name,
+            dropout=self.dropout,
+            exported_dropout=loaded.dropout_rates,
+            adapter=loaded.adapter,
         )
-        self.check_same_tokens(other, path)
-        return other
 
-    def computation(self) -> dict[str, str]:
-        return {**super().computation(), "window": str(self.window), "stride": str(self.stride)}
+    def _ways(self) -> dict[str, str]:
+        return {**super()._ways(), "window": str(self.window), "stride": str(self.stride)}
 
     def encoding_fingerprint(self) -> str:
         return self._fingerprint_of_tokens(window=self.window, stride=self.stride, encoding=1)
