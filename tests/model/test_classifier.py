@@ -166,7 +166,7 @@ def test_another_model_has_the_same_tokens_and_classes(folder_of: Folder, tmp_pa
     policy = build(folder_of("bert"))
     assert policy.load_other(str(folder_of("bert"))).fingerprint() == policy.fingerprint()
     turned = write_encoder(tmp_path, "bert", "AutoModelForSequenceClassification", CLASSES[::-1])
-    with pytest.raises(UserError, match="classes in another order"):
+    with pytest.raises(UserError, match="the classes games, money, sport, and the policy sport, money, games"):
         policy.load_other(str(turned))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_log_prob_is_that_of_plain_transformers(name: str, folder_of: Folder):
     found = policy.log_prob(policy.collate(policy.encode(EXAMPLES)))
     wanted = []
     for example in EXAMPLES:
-        passage, question = (message["content"] for message in example.prompt)
+        passage, question = (message["content"] for message in cast(list[Message], example.prompt))
         read = tokenizer(question, passage, return_tensors="pt")
         output = plain(**read)
         outside = torch.tensor([part != 1 for part in read.sequence_ids(0)])
@@ -67,7 +68,7 @@ def test_log_prob_is_that_of_plain_transformers(name: str, folder_of: Folder):
             logits[0].masked_fill(outside, -torch.inf).log_softmax(-1)
             for logits in (output.start_logits, output.end_logits)
         )
-        for [turn] in example.responses:
+        for (turn,) in cast(tuple[list[Any], ...], example.responses):
             start, stop = turn["start"], turn["start"] + len(turn["content"])
             ends = (read.char_to_token(0, start, 1), read.char_to_token(0, stop - 1, 1))
             wanted.append(torch.stack([first[ends[0]], last[ends[1]]]))
@@ -228,7 +229,7 @@ def test_adapter_off_is_the_model_below(folder_of: Folder):
 
 
 def test_small_reader_is_drawn_from_its_seed():
-    knobs = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "window": 32, "stride": 4}
+    knobs: dict[str, Any] = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "window": 32, "stride": 4}
     first, again, other = (small_extractive_qa(TEXTS, seed, **knobs) for seed in (1, 1, 2))
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
     inputs = first.collate(first.encode(EXAMPLES))
