@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, ClassVar, cast, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dpo_lab.errors import UserError
@@ -15,6 +15,7 @@ from dpo_lab.model.loading import ModelKind
 from dpo_lab.model.lora import Loaded, LoraSettings, load_with_adapter
 from dpo_lab.model.ngrams import ngrams_of, plain_text, spaced_ngrams
 from dpo_lab.model.policy import Inputs
+from dpo_lab.model.token_noise import hidden_spans
 from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.types import Encoded, Example, LogProbs
 
@@ -30,6 +31,15 @@ class Classifier(EncoderPolicy):
     """
 
     kind: ClassVar[ModelKind] = SEQUENCE_CLASSIFIER
+
+    def __init__(self, model: Any, tokenizer: Any, *, token_dropout: float = 0.0, **options: Any):
+        """
+        Args:
+            token_dropout: share of the tokens of a text that are hidden while training, in [0, 1).
+            options: as of `EncoderPolicy`.
+        """
+        super().__init__(model, tokenizer, **options)
+        self.token_dropout = token_dropout
 
     @property
     def ngrams(self) -> int | None:
@@ -100,9 +110,25 @@ class Classifier(EncoderPolicy):
 
     def _distribution(self, inputs: Inputs) -> Float[Tensor, " texts classes"]:
         """Log-probability of every class of every text, float32 or wider, nats."""
-        logits = self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        logits = self.model(input_ids=self._with_noise(inputs), attention_mask=inputs["attention_mask"]).logits
         with torch.autocast(device_type=logits.device.type, enabled=False):
             return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+
+    def _with_noise(self, inputs: Inputs) -> Int[Tensor, " texts l"]:
+        """`input_ids`; while training with a share of them hidden, n-grams together with those that overlap them."""
+        input_ids = inputs["input_ids"]
+        if not self.training or self.token_dropout == 0:
+            return input_ids
+        special = torch.tensor(self.tokenizer.all_special_ids, device=input_ids.device)
+        may_be_hidden = (inputs["attention_mask"] > 0) & ~torch.isin(input_ids, special)
+        length = 2 * self.ngrams - 1 if self.ngrams is not None else 1
+        return input_ids.masked_fill(hidden_spans(may_be_hidden, self.token_dropout, length), self._hiding_id)
+
+    @property
+    def _hiding_id(self) -> int:
+        """Stands where a token is hidden: the mask; of a tokenizer without one the unknown token, else the padding."""
+        known = (self.tokenizer.mask_token_id, self.tokenizer.unk_token_id, self.model.config.pad_token_id)
+        return next(token for token in known if token is not None)
 
     @torch.no_grad()
     def class_log_probs(self, texts: Sequence[Encoded]) -> Float[Tensor, " texts classes"]:
@@ -146,6 +172,7 @@ class Classifier(EncoderPolicy):
             dropout=self.dropout,
             exported_dropout=loaded.dropout_rates,
             adapter=loaded.adapter,
+            token_dropout=self.token_dropout,
         )
 
     def encoding_fingerprint(self) -> str:
@@ -160,6 +187,7 @@ def load_classifier(
     *,
     dtype: Dtype,
     dropout: float,
+    token_dropout: float = 0.0,
     **options: Any,
 ) -> Classifier:
     """The classifier at `path`, a folder or a hub name; `options` are those of `load_model`.
@@ -178,6 +206,7 @@ def load_classifier(
         exported_dropout=rates,
         adapter=adapter,
         has_fresh_head=head.is_fresh,
+        token_dropout=token_dropout,
     )
 
 

@@ -20,6 +20,7 @@ def classifier(
     head: HeadChoice = "auto",
     dtype: Dtype = "float32",
     dropout: Fraction = 0.0,
+    token_dropout: Fraction = 0.0,
     lora_rank: PositiveInt | None = None,
     lora_alpha: Positive | None = None,
     lora_dropout: Fraction = 0.0,
@@ -41,6 +42,7 @@ def classifier(
             "new" draws one; "auto" keeps the checkpoint's where it has one for exactly the data's classes.
         dtype: of the weights that are trained, as in `causal_lm`.
         dropout: every dropout rate of the model, in [0, 1), whatever the checkpoint's config says.
+        token_dropout: share of the tokens of a text that are hidden while training, in [0, 1).
         lora_rank: of a fresh adapter, as in `causal_lm`; the head is then not trained, so it must have learnt before.
         lora_alpha: as in `causal_lm`.
         lora_dropout: as in `causal_lm`.
@@ -67,6 +69,7 @@ def classifier(
         Head(head, tuple(classes), seed),
         dtype=dtype,
         dropout=dropout,
+        token_dropout=token_dropout,
         revision=revision,
         trust_remote_code=trust_remote_code,
     )

@@ -27,6 +27,7 @@ def small_classifier(
     max_positions: PositiveInt = 128,
     dtype: Dtype = "float32",
     dropout: Fraction = 0.0,
+    token_dropout: Fraction = 0.0,
     lora_rank: PositiveInt | None = None,
     lora_alpha: Positive | None = None,
     lora_dropout: Fraction = 0.0,
@@ -50,6 +51,7 @@ def small_classifier(
         max_positions: longest text, tokens.
         dtype: of the weights.
         dropout: every dropout rate, in [0, 1).
+        token_dropout: share of the tokens of a text that are hidden while training, in [0, 1).
         lora_rank: of a low-rank adapter, as in `classifier`; null trains the whole model. It is exported merged: the
             model below it is nowhere on disk.
         lora_alpha: as in `causal_lm`.
@@ -80,6 +82,7 @@ def small_classifier(
         tokenizer,
         dtype=dtype,
         dropout=dropout,
+        token_dropout=token_dropout,
         exported_dropout=built.dropout_rates,
         adapter=built.adapter,
         has_fresh_head=True,

@@ -47,7 +47,7 @@ def encoder_config(tokenizer: Any, *, hidden_size: int, num_layers: int, num_hea
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         max_position_embeddings=max_positions,
-        global_attn_every_n_layers=1,
+        layer_types=["full_attention"] * num_layers,
         classifier_pooling="mean",
         pad_token_id=tokenizer.pad_token_id,
         cls_token_id=tokenizer.cls_token_id,

@@ -10,6 +10,7 @@ from dpo_lab.data.errors import DataError
 from dpo_lab.data.mined_spans import write_mined
 from dpo_lab.data.questions import passage_of, questions
 from dpo_lab.data.source import DataSource
+from dpo_lab.types import Example
 
 PASSAGE = "The bank sold the old share in March. The coach bought it in May."
 
@@ -36,6 +37,11 @@ def row(**changes: Any) -> str:
     return json.dumps({**plain, **changes})
 
 
+def turns(example: Example) -> list[Any]:
+    """The one message that each response is."""
+    return [response[0] for response in example.responses]
+
+
 def test_squad_by_hand():
     source = read(squad({"id": "1", "question": "Who sold?", "answers": [at("The bank"), at("bank")]}))
     (example,) = source.train
@@ -60,7 +66,7 @@ def test_given_spans_are_graded_by_their_overlap():
     rejected = [at("The coach"), at("bank sold"), at("bank")]
     source = read(row(rejected=rejected), "rows.jsonl")
     (example,) = source.train
-    assert [turn["content"] for [turn] in example.responses] == ["The bank", "The coach", "bank sold"]
+    assert [turn["content"] for turn in turns(example)] == ["The bank", "The coach", "bank sold"]
     assert example.scores == pytest.approx((1.0, 0.0, 2 / 3))
     assert example.pairs == ((0, 1), (0, 2))
     assert example.ranking == (0, 2, 1) and not example.is_best_alone
@@ -74,12 +80,12 @@ def test_random_spans_are_wrong_whole_words_and_of_each_row_alone():
     source = read("\n".join(rows), "rows.jsonl", rejected="random", num_rejected=3)
     words = PASSAGE.split()
     for example in source.train:
-        spans = [turn for [turn] in example.responses[1:]]
+        spans = turns(example)[1:]
         assert len(spans) == 3
         for span in spans:
             assert PASSAGE[span["start"] : span["start"] + len(span["content"])] == span["content"]
             assert set(span["content"].split()) <= set(words) and len(span["content"].split()) <= 4
-        assert max(example.scores[1:]) < 1
+        assert example.scores is not None and max(example.scores[1:]) < 1
     fewer = read("\n".join(rows[:20]), "rows.jsonl", rejected="random", num_rejected=3)
     assert fewer.train == source.train[:20]
 

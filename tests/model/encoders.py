@@ -78,11 +78,11 @@ def distilbert() -> tuple[Any, Any]:
 
 
 def modernbert() -> tuple[Any, Any]:
-    """A window of 8 tokens in every other layer."""
+    """A window of 8 tokens in its second layer."""
     from transformers import ModernBertConfig
 
-    ends = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
-    config = ModernBertConfig(**COMMON, **ends, local_attention=8, global_attn_every_n_layers=2)
+    ends: dict[str, Any] = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    config = ModernBertConfig(**COMMON, **ends, local_attention=8, layer_types=["full_attention", "sliding_attention"])
     return config, tokenizer_like_roberta()
 
 

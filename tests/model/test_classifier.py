@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from dpo_lab.errors import UserError
 from dpo_lab.model.class_policy import Classifier
 from dpo_lab.model.classifier import classifier
+from dpo_lab.model.token_noise import hidden_spans
 from dpo_lab.types import Encoded, Example
 from tests.model.encoders import CLASSES, ENCODERS, TEXTS, write_encoder
 
@@ -188,3 +189,27 @@ def test_adapter_off_is_the_model_below(folder_of: Folder, tmp_path: Path):
     assert_close(build(tmp_path).log_prob(inputs).sum(), moved, atol=1e-5, rtol=0)
     trained = {name.removeprefix("model.") for name, tensor in policy.named_parameters() if tensor.requires_grad}
     assert trained == set(policy.adapter.tensors())
+
+
+@pytest.mark.parametrize(("length", "first"), [(1, 0.3), (3, 0.112)])
+def test_share_of_hidden_tokens(length: int, first: float):
+    """In spans of 3 the first token is hidden by one place alone: 1 - 0.7^(1/3) = 0.112. 10,000 rows: 4 errors."""
+    hidden = hidden_spans(torch.ones(10_000, 12, dtype=torch.bool), 0.3, length, torch.Generator().manual_seed(0))
+    shares = hidden.double().mean(0)
+    assert_close(shares[2:], torch.full((10,), 0.3, dtype=torch.double), atol=0.019, rtol=0)
+    assert abs(shares[0] - first) < 0.019
+    assert not hidden_spans(torch.zeros(5, 4, dtype=torch.bool), 0.9, length).any()
+
+
+def test_tokens_are_hidden_while_training_alone(folder_of: Folder):
+    """And with them special ones never: of a text all of whose tokens are hidden, [CLS] and [SEP] are left."""
+    plain, noisy = build(folder_of("bert")), build(folder_of("bert"), token_dropout=0.5)
+    inputs = plain.collate(plain.encode(EXAMPLES))
+    assert torch.equal(noisy.log_prob(inputs).token, plain.log_prob(inputs).token)
+    noisy.train()
+    torch.manual_seed(0)
+    seen = noisy._with_noise(inputs)
+    mask, changed = noisy.tokenizer.mask_token_id, seen != inputs["input_ids"]
+    assert 0.2 < changed.double().sum() / inputs["attention_mask"].sum() < 0.6
+    assert (seen[changed] == mask).all()
+    assert not changed[:, 0].any() and not changed[inputs["attention_mask"] == 0].any()
