@@ -15,7 +15,7 @@ from dpo_lab.config.source import Source
 from dpo_lab.config.spelling import did_you_mean, nearest
 from dpo_lab.errors import UserError
 from dpo_lab.loss.modified import can_be_modified, modified
-from dpo_lab.needs import INGREDIENTS, Objective, Term
+from dpo_lab.needs import INGREDIENTS, Objective, Term, is_composite
 from dpo_lab.paths import CONF_DIR
 
 PACKAGES = ("dpo_lab",)
@@ -176,8 +176,4 @@ def _holds_losses(node: dict[str, Any]) -> bool:
 
 
 def _objective(bound: Any) -> Objective:
-    return bound() if _is_composite(bound.func) else Objective((Term(bound.func.__name__, bound),))
-
-
-def _is_composite(loss: Any) -> bool:
-    return loss.__annotations__.get("return") is Objective
+    return bound() if is_composite(bound) else Objective((Term(bound.func.__name__, bound),))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.loss.wpo import pair_weight
-from dpo_lab.needs import LossFunction, Objective, Term, read_needs
+from dpo_lab.needs import LossFunction, Objective, Term, is_composite, read_needs
 from dpo_lab.pair_rows import laid_out, mean_over_pairs, weigh_tails
 from dpo_lab.ranges import BelowHalf, Probability
 from dpo_lab.types import LogProbs, LossOutput, Pairs, PolicyStats
@@ -88,7 +88,7 @@ def _with_needs(loss: LossFunction, needs: tuple[str, ...]) -> LossFunction:
 
 def can_be_modified(loss: LossFunction) -> bool:
     """Whether `modified` takes `loss` as its base: a function of two responses, not a sum of losses."""
-    if inspect.signature(loss).return_annotation is Objective:
+    if is_composite(loss):
         return False
     return set(read_needs(loss)) <= PAIRED and "pairs" in read_needs(loss) and not Term("", loss).whole_batch
 
