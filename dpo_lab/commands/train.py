@@ -21,7 +21,7 @@ from dpo_lab.model.fingerprint import fingerprint_of_each
 from dpo_lab.report.curves import draw_run
 from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
 from dpo_lab.run.fingerprints import write_fingerprints
-from dpo_lab.run.provenance import device_info
+from dpo_lab.run.provenance import device_info, source_fingerprints
 from dpo_lab.streams import StreamRecord, keep_samples, keep_weights
 
 Found = Callable[[Path, bool], object]
@@ -161,5 +161,7 @@ def _write_identity(
     folder.write_data_report(experiment.report.as_dict())
     trained = {name: tensor for name, tensor in experiment.policy.named_parameters() if tensor.requires_grad}
     weights = fingerprint_of_each(trained)
-    write_fingerprints(folder.path, config, row_fingerprints(experiment.source), weights)
+    write_fingerprints(
+        folder.path, config, rows=row_fingerprints(experiment.source), weights=weights, code=source_fingerprints()
+    )
     keep_weights(folder, weights)

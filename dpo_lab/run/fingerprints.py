@@ -12,19 +12,26 @@ from dpo_lab.run.identity import canonical_json
 from dpo_lab.run.redaction import redact
 
 FILE = "fingerprints.json"
+PARTS = ("config", "rows", "weights", "code")
 DIGITS = 8
 
 
 def write_fingerprints(
-    folder: Path, config: Mapping[str, Any], rows: Mapping[str, str], weights: Mapping[str, str]
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    rows: Mapping[str, str],
+    weights: Mapping[str, str],
+    code: Mapping[str, str],
 ) -> None:
     """
     Args:
         config: resolved.
         rows: as `dpo_lab.data.row_fingerprint.row_fingerprints` gives them.
         weights: a hash of each tensor that is trained, before the first update.
+        code: a hash of each source file.
     """
-    parts = {"config": of_config(config), "rows": dict(rows), "weights": dict(weights)}
+    parts = {"config": of_config(config), "rows": dict(rows), "weights": dict(weights), "code": dict(code)}
     write_json(folder / FILE, parts)
 
 
@@ -37,7 +44,7 @@ def read_fingerprints(folder: Path) -> dict[str, dict[str, str]]:
     file = folder / FILE
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        return {name: dict(found.get(name, {})) for name in ("config", "rows", "weights")}
+        return {name: dict(found.get(name, {})) for name in PARTS}
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
 
