@@ -170,11 +170,11 @@ def _told(part: str, new: Sequence[tuple[int, Example]], num_gone: int) -> str:
     places = [f"{number + 1}" + (f" ({row.source})" if row.source else "") for number, row in new[:MOST_NAMED]]
     more = f" and {len(new) - MOST_NAMED} more" if len(new) > MOST_NAMED else ""
     noun = PARTS.get(part, f"{part} row") + ("s" if len(new) > 1 else "")
-    words = [f"{noun} {', '.join(places)}{more} was not in it"] if new else []
-    words += [f"{num_gone} of {part} then is gone" if num_gone == 1 else f"{num_gone} of {part} then are gone"] * (
-        num_gone > 0
-    )
-    return f"data: {'; '.join(words)}"
+    which = f"{noun} {', '.join(places)}{more}"
+    if len(new) == num_gone:
+        return f"data: {which} {'says' if len(new) == 1 else 'say'} something else"
+    gone = [f"of {part} then, {num_gone} {'is' if num_gone == 1 else 'are'} gone"] if num_gone else []
+    return "data: " + "; ".join([f"{which} {'is' if len(new) == 1 else 'are'} new"] * bool(new) + gone)
 
 
 def _of_tensors(original: Original, now: Present) -> str:

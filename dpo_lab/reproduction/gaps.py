@@ -17,6 +17,7 @@ SMALLEST_SCALE = 0.1
 """The largest value of a curve counts as at least this: a margin of 1e-6 is zero, with rounding."""
 
 Rows = Sequence[Mapping[str, float]]
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Gap(NamedTuple):
@@ -55,7 +56,7 @@ def gaps_of_rows(then: Rows, now: Rows, last_step: int) -> Compared:
     gaps = []
     for row in compared:
         other = here.get(row["step"], {})
-        for name, value in row.items():
+        for name, value in ((name, value) for name, value in row.items() if name != "step"):
             found = other.get(name, math.nan)
             if name not in other or not (value == found or (math.isnan(value) and math.isnan(found))):
                 gaps.append(_gap(int(row["step"]), name, value, found, scales[name]))
@@ -84,12 +85,14 @@ def gaps_of_predictions(then: Path, now: Path, last_step: int) -> Compared:
 
 
 def gaps_of_samples(then: Path, now: Path, last_step: int) -> Compared:
-    """Whether samples.jsonl holds the same; the gap counts the samples that differ.
+    """Whether samples.jsonl, where it was kept then, holds the same; the gap counts the samples that differ.
 
     Raises:
         UserError: a file cannot be read.
     """
     old, new = (_lines(folder / "samples.jsonl") for folder in (then, now))
+    if not old:
+        return Compared(0, [])
     num = sum(one != other for one, other in zip(old, new, strict=False)) + abs(len(old) - len(new))
     return Compared(len(old), [Gap(last_step, "samples", 0.0, float(num), math.nan)] if num else [])
 
@@ -114,7 +117,7 @@ def gaps_of_weights(then: Path, now: Path, last_step: int) -> Compared:
     return Compared(len(old), gaps)
 
 
-def _largest(step: int, name: str, then: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> Iterator[Gap]:
+def _largest(step: int, name: str, then: Array, now: Array) -> Iterator[Gap]:
     """The largest of all differences of two columns, if any."""
     differs = ~((then == now) | (np.isnan(then) & np.isnan(now)))
     if differs.any():

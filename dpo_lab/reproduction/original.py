@@ -7,10 +7,8 @@ from typing import Any, final
 
 from dpo_lab.errors import UserError
 from dpo_lab.run.fingerprints import read_fingerprints
+from dpo_lab.run.mirror import MIRRORED
 from dpo_lab.run.read import read_run
-
-MIRRORED = "dpo_lab"
-"""Folder among W&B's files of a run with what its reproduction needs."""
 
 MAPPINGS = ("hashes", "packages", "code", "platform", "seeds", "streams", "reference_cache")
 """Fields of run.json that are objects, where they are there."""
