@@ -15,6 +15,7 @@ from dpo_lab.assemble import Experiment
 from dpo_lab.commands.begin import Begun, Now
 from dpo_lab.commands.train import EnoughError, Manner, train
 from dpo_lab.config.saved import saved_config
+from dpo_lab.data.row_fingerprint import parts_of
 from dpo_lab.model.fingerprint import fingerprint_of_each
 from dpo_lab.reproduction.differences import (
     MEANING,
@@ -243,14 +244,13 @@ class Repetition:
 
 
 def _present(now: Now, experiment: Experiment) -> Present:
-    source = experiment.source
     trained = {name: tensor for name, tensor in experiment.policy.named_parameters() if tensor.requires_grad}
     return Present(
         config=now.config,
         contents=now.contents,
         provenance=now.provenance,
         device=device_info(),
-        rows={"train": source.train, "validation": source.validation, "demonstrations": source.demonstrations},
+        rows=parts_of(experiment.source),
         weights=fingerprint_of_each(trained),
         code=source_fingerprints(),
     )

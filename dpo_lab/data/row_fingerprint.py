@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import fields
 
 from dpo_lab.data.source import DataSource
 from dpo_lab.types import Example
@@ -10,10 +11,14 @@ DIGITS = 8
 """Hex digits of a row's hash."""
 
 
+def parts_of(source: DataSource) -> dict[str, list[Example]]:
+    """Everything that the hash of the data is made of, by name."""
+    return {**source.sets, "demonstrations": source.demonstrations}
+
+
 def row_fingerprints(source: DataSource) -> dict[str, str]:
     """Of each part of the data, the hashes of its rows in order, `DIGITS` hex digits each, without separators."""
-    parts = {"train": source.train, "validation": source.validation, "demonstrations": source.demonstrations}
-    return {name: "".join(map(row_fingerprint, rows)) for name, rows in parts.items()}
+    return {name: "".join(map(row_fingerprint, rows)) for name, rows in parts_of(source).items()}
 
 
 def row_fingerprint(example: Example) -> str:
@@ -23,16 +28,7 @@ def row_fingerprint(example: Example) -> str:
     >>> row_fingerprint(row)
     '186903c3'
     """
-    content = (
-        example.prompt,
-        example.responses,
-        example.pairs,
-        example.scores,
-        example.win_probabilities,
-        example.labels,
-        example.ranking,
-        example.is_best_alone,
-    )
+    content = tuple(getattr(example, field.name) for field in fields(example) if field.name != "source")
     return hashlib.blake2b(repr(content).encode("utf-8", "backslashreplace"), digest_size=DIGITS // 2).hexdigest()
 
 

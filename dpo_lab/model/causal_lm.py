@@ -4,10 +4,12 @@ from pathlib import Path
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.attention_choice import Attention
-from dpo_lab.model.causal_policy import CausalLM, Dtype
+from dpo_lab.model.causal_policy import CausalLM
 from dpo_lab.model.layers import prepare_layers
+from dpo_lab.model.loading import CAUSAL_LM
 from dpo_lab.model.lora import LoraExport, LoraSettings, LoraTarget, load_with_adapter
 from dpo_lab.model.quantization import Quantization, check_quantization
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.ranges import Fraction, Positive, PositiveInt
 
 
@@ -72,6 +74,7 @@ def causal_lm(
     check_quantization(quantization, has_adapter=settings.is_wanted(path))
     model, tokenizer, rates, adapter = load_with_adapter(
         path,
+        CAUSAL_LM,
         settings,
         seed if adapter_seed is None else adapter_seed,
         dtype=dtype,

@@ -1,7 +1,7 @@
 """Reading transformers models from folders and hub names, with errors that say what to do."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,21 @@ from dpo_lab.model.quantization import Quantization, loader_options, refuse_quan
 NUM_NAMES_SHOWN = 5
 
 
-def load_causal_lm(
+class ModelKind(NamedTuple):
+    """How people call one kind of model, which class of transformers loads it, and peft's name of its task."""
+
+    words: str
+    auto_class: str
+    task: str
+    auto_tokenizer: str = "AutoTokenizer"
+
+
+CAUSAL_LM = ModelKind("causal language model", "AutoModelForCausalLM", "CAUSAL_LM")
+
+
+def load_model(
     path: str,
+    kind: ModelKind,
     *,
     dtype: str,
     dropout: float,
@@ -26,15 +39,15 @@ def load_causal_lm(
 ) -> tuple[Any, Any, dict[str, float]]:
     """Model with weights in `dtype` and dropout at `dropout`, tokenizer, and the dropout rates it came with.
 
-    The tokenizer is the model's own unless another folder is named. `quantization` is of the linear layers, but not of
-    the output head.
+    The tokenizer (of some kinds, a processor around it) is the model's own unless another folder is named.
+    `quantization` is of the linear layers, but not of the output head.
 
     Raises:
         UserError: no such folder; no network and not downloaded before; files that transformers cannot load,
             that lack weights of the model, or that are quantised already.
     """
     path = _find(path, revision)
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -42,24 +55,22 @@ def load_causal_lm(
     if Path(path).is_dir():
         options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
-        config = AutoConfig.from_pretrained(path, **options)
+        config = transformers.AutoConfig.from_pretrained(path, **options)
         refuse_quantized_checkpoint(path, config)
         rates = set_config_dropout(config, dropout)
         held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
-        loader: Any = AutoModelForCausalLM
+        loader: Any = getattr(transformers, kind.auto_class)
         model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or path, **options)
+        tokenizer = getattr(transformers, kind.auto_tokenizer).from_pretrained(tokenizer_folder or path, **options)
     except UserError:
         raise
     except Exception as error:  # safetensors, tokenizers and code of a model raise types of their own
-        raise UserError(f"model {path!r} cannot be loaded as a causal language model: {_say(error)}") from error
+        raise UserError(f"model {path!r} cannot be loaded as a {kind.words}: {_say(error)}") from error
     _check_complete(f"model {path!r}", loaded)
     settle(model)
-    num_rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > num_rows:
-        raise UserError(
-            f"model {path!r}: the tokenizer has {len(tokenizer)} tokens but the embedding only {num_rows} rows"
-        )
+    num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(getattr(tokenizer, "tokenizer", tokenizer))
+    if num_tokens > num_rows:
+        raise UserError(f"model {path!r}: the tokenizer has {num_tokens} tokens but the embedding only {num_rows} rows")
     return model, tokenizer, rates
 
 

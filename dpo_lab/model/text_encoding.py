@@ -62,8 +62,8 @@ class TextEncoder:
                 num_merges += 1
                 response = self._tokenize_alone(text, prompt, ids)
             split.append(tuple(self._end_once(response)))
-        begun, num_bos = self._begin_once(prompt)
-        return Encoded(tuple(begun), tuple(split), num_bos, num_merges)
+        begun, num_head = self._begin_once(prompt)
+        return Encoded(tuple(begun), tuple(split), num_head, num_merges)
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         # Not verbose: it would warn of lengths, which the data room sees to.

@@ -7,10 +7,11 @@ import torch
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.attention_choice import Attention
-from dpo_lab.model.causal_policy import CausalLM, Dtype
+from dpo_lab.model.causal_policy import CausalLM
 from dpo_lab.model.dropout import set_config_dropout
 from dpo_lab.model.layers import prepare_layers
 from dpo_lab.model.lora import LoraSettings, LoraTarget, add_adapter
+from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.ranges import Fraction, Positive, PositiveInt
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}

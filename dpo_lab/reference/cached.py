@@ -174,7 +174,7 @@ class CachedReference(Reference):
         drawn: list[tuple[float, Row]] = []
         for prompts, keys in groups:
             rows = [
-                Row(group.prompt, response, (first, second))
+                Row(group, response, (first, second))
                 for (group, response), (first, second) in zip(
                     ((group, response) for group in prompts for response in group.responses),
                     keys.tolist(),

@@ -49,7 +49,7 @@ MEANING: dict[Cause, str] = {
 """All causes, the likelier first."""
 
 MOST_NAMED = 5
-PARTS = {"train": "training row", "validation": "validation row", "demonstrations": "demonstration"}
+PARTS = {"train": "training row", "validation": "validation row", "test": "test row", "demonstrations": "demonstration"}
 
 
 class Difference(NamedTuple):
