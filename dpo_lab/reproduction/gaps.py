@@ -64,7 +64,7 @@ def gaps_of_rows(then: Rows, now: Rows, last_step: int) -> Compared:
 
 
 def gaps_of_predictions(then: Path, now: Path, last_step: int) -> Compared:
-    """Of each evaluation the largest difference of each column; nan where its responses are others.
+    """Of each evaluation the largest difference of each column of then; nan where its responses are others.
 
     Raises:
         UserError: a file cannot be read.
@@ -73,12 +73,13 @@ def gaps_of_predictions(then: Path, now: Path, last_step: int) -> Compared:
     gaps = []
     for step in sorted(set(old["step"].to_pylist())):
         parts = [table.filter(pa.array(table["step"].to_numpy() == step)) for table in (old, new)]
-        exact = [name for name in SCHEMA.names if not pa.types.is_floating(SCHEMA.field(name).type)]
-        odd = [name for name in exact if parts[0][name].to_pylist() != parts[1][name].to_pylist()]
+        exact = [name for name in old.column_names if not pa.types.is_floating(old.schema.field(name).type)]
+        missing = [name for name in old.column_names if name not in new.column_names]
+        odd = missing or [name for name in exact if parts[0][name].to_pylist() != parts[1][name].to_pylist()]
         if odd:
             gaps.append(Gap(step, f"predictions/{odd[0]}", math.nan, math.nan, math.nan))
             continue
-        for name in (name for name in SCHEMA.names if name not in exact):
+        for name in (name for name in old.column_names if name not in exact):
             values = [np.asarray(part[name].to_numpy(zero_copy_only=False), dtype=np.float64) for part in parts]
             gaps += _largest(step, f"predictions/{name}", *values)
     return Compared(old.num_rows, gaps)
@@ -136,9 +137,11 @@ def _predictions(folder: Path, last_step: int) -> pa.Table:
     if not file.exists():
         return SCHEMA.empty_table()
     try:
-        table = pq.read_table(file, schema=SCHEMA)
+        table = pq.read_table(file)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    if missing := {"step", "policy_log_prob"} - set(table.column_names):
+        raise UserError(f"{file} lacks the columns {', '.join(sorted(missing))}")
     return table.filter(pa.array(table["step"].to_numpy() <= last_step))
 
 

@@ -81,9 +81,17 @@ def test_what_was_no_number_is_the_same_where_it_is_none_again():
 
 
 def write_predictions(folder: Path, log_prob: float, key: str = "k") -> None:
-    row = [1, "val", key, 0, "chosen", log_prob, -10.0, 3, None]
+    row = {
+        "step": 1,
+        "split": "val",
+        "key": key,
+        "group": 0,
+        "role": "chosen",
+        "policy_log_prob": log_prob,
+        "length": 3,
+    }
     folder.mkdir(exist_ok=True)
-    pq.write_table(pa.table([[value] for value in row], schema=SCHEMA), folder / "predictions.parquet")
+    pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), folder / "predictions.parquet")
 
 
 def test_predictions_by_their_responses_and_numbers():
