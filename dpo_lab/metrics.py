@@ -234,6 +234,8 @@ def predictions(
         "policy_log_prob": policy.sum(),
         "length": policy.length(),
     }
+    if batch.prompt_key is not None:
+        rows["prompt"] = batch.prompt_key
     if reference is not None:
         rows["reference_log_prob"] = reference.sum()
     reward = first_reward(objective, outputs)

@@ -194,6 +194,10 @@ class PreferenceModule(pl.LightningModule):
             for part in scored
         ]
 
+    def test_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
+        """As `validation_step`, on data that nothing was chosen by."""
+        return self.validation_step(window, index)
+
     def score(self, window: Window) -> list[Scored]:
         """Losses of a window at the present weights and states; one part where a term sees the whole batch."""
         measured = [self._scorer.measure(batch) for batch in window]

@@ -135,8 +135,9 @@ class PreferenceBatch(NamedTuple):
 
     `inputs` is whatever the policy's own `log_prob` eats. `group[n]` names the prompt a row answers.
     `key[n]` is a 128-bit hash (two int64) of the token ids of prompt and response as scored, and of the contents of
-    images. `pairs` is empty where the objective does not ask for pairs. Indices are integers: they survive any
-    precision. Every further view is None where the objective does not ask for it.
+    images; `prompt_key[n]` is that of the prompt alone. `pairs` is empty where the objective does not ask for pairs.
+    Indices are integers: they survive any precision. Every further view is None where the objective does not ask for
+    it.
     """
 
     inputs: dict[str, Tensor]
@@ -149,6 +150,7 @@ class PreferenceBatch(NamedTuple):
     scores: Scores | None = None
     win_probability: WinProbability | None = None
     drift: Drift | None = None
+    prompt_key: Int[Tensor, " n 2"] | None = None
 
     @property
     def num_items(self) -> int:

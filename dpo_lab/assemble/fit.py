@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from dpo_lab.assemble.evaluation import check_best_metric, evaluate, summarize_run
+from dpo_lab.assemble.evaluation import check_best_metric, evaluate, summarize_run, test_once
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.reference_rows import prepare_reference
@@ -43,7 +43,8 @@ def fit(
     interruption: Interruption | None = None,
     resumed: dict[str, Any] | None = None,
 ) -> None:
-    """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the model.
+    """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the
+    test of the weights that are kept, the model.
 
     Args:
         interruption: asked at the end of each optimizer step; None where nobody interrupts.
@@ -107,11 +108,13 @@ def fit(
         if resumed is None or resumed["step"] < experiment.num_steps:
             _train(experiment, trainer, module, interruption)
         after = evaluate(experiment, trainer, module, recorder, experiment.num_steps)
+        kept = experiment.num_steps
+        if settings.save == "best":
+            kept = _take_best(trainer, module, checkpoints, folder, say) or kept
+        test_once(experiment, trainer, module, recorder, kept)
         recorder.flush()
     _check_reference(experiment)
     _keep_samples(experiment, folder, before, after)
-    if settings.save == "best":
-        _take_best(trainer, module, checkpoints, folder, say)
     if settings.save != "none":
         _export(experiment, folder)
     summarize_run(experiment, recorder.last_row, before, after, say)
@@ -210,13 +213,15 @@ def _take_best(
     checkpoints: Checkpoints,
     folder: RunFolder,
     say: Callable[[str], None],
-) -> None:
+) -> int | None:
+    """Its step; None where there is none, and the policy stays as it is."""
     best = checkpoints.load_best(trainer, module)
     if best is None:
         say("trainer.save=best: no validation gave a number; model/ holds the weights after the last step")
-        return
+        return None
     folder.update(best={"step": best[0], "value": best[1]})
     say(f"best checkpoint: step {best[0]}, {best[1]:g}; model/ holds its weights")
+    return best[0]
 
 
 def _export(experiment: Experiment, folder: RunFolder) -> None:

@@ -12,6 +12,7 @@ from dpo_lab.assemble import Experiment, assemble
 from dpo_lab.assemble.fit import fit
 from dpo_lab.assemble.lightning import computing
 from dpo_lab.commands.begin import Now, begin
+from dpo_lab.data.windows import WindowLoader
 from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.report.curves import draw_run
 from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
@@ -90,8 +91,9 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
     say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
     say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
     say(f"log-probs: {experiment.policy.scoring}")
-    num_validation = 0 if experiment.validation is None else len(experiment.validation.items)
-    say(f"items that fit: {len(experiment.train.items)} train, {num_validation} validation")
+    sizes = {"train": experiment.train, "validation": experiment.validation, "test": experiment.test}
+    shown = [f"{_num_items(loader)} {name}" for name, loader in sizes.items() if loader or name != "test"]
+    say(f"items that fit: {', '.join(shown)}")
     say(f"run folder: {folder.path}")
 
 
@@ -113,6 +115,11 @@ def _write_identity(
         hashes=experiment.contents,
         num_steps=experiment.num_steps,
         num_train_items=len(experiment.train.items),
-        num_validation_items=0 if experiment.validation is None else len(experiment.validation.items),
+        num_validation_items=_num_items(experiment.validation),
+        num_test_items=_num_items(experiment.test),
     )
     folder.write_data_report(experiment.report.as_dict())
+
+
+def _num_items(loader: WindowLoader | None) -> int:
+    return 0 if loader is None else len(loader.items)

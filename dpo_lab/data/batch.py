@@ -105,10 +105,14 @@ def make_batch(
     }
     groups = rows.groups()
     keys = [key for group in groups for key in response_keys(group)]
+    prompts = [response_key(group.prompt, (), group.images) for group in groups]
     return PreferenceBatch(
         inputs=collate(groups),
         group=_indices([number for number, group in enumerate(groups) for _ in group.responses]),
         key=_indices(keys).reshape(-1, 2),
+        prompt_key=_indices([prompts[number] for number, group in enumerate(groups) for _ in group.responses]).reshape(
+            -1, 2
+        ),
         pairs=_indices(pairs).reshape(-1, 2),
         chosen=_indices([line[0] for line, is_one in zip(lines, is_chosen, strict=True) if is_one]),
         **{name: make() for name, make in wanted.items() if name in view.wanted},
