@@ -20,6 +20,7 @@ from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.progress import ProgressReport
 from dpo_lab.recorder import Recorder
+from dpo_lab.reference.rounding import is_exact
 from dpo_lab.run import RunFolder, hex_key
 from dpo_lab.run.read import read_rows
 from dpo_lab.samples import Sample, read_samples, write_samples
@@ -135,7 +136,7 @@ def make_start_checks(experiment: Experiment) -> StartChecks:
     return StartChecks(
         reference_is_policy=experiment.reference_is_policy,
         dropout=experiment.dropout,
-        precision=experiment.trainer.precision,
+        is_exact=is_exact(precision=experiment.trainer.precision, dtype=experiment.policy.computation()["dtype"]),
         zero_gradient_ok=tuple(experiment.trainer.zero_gradient_ok),
         num_steps=experiment.num_steps,
     )
