@@ -87,7 +87,7 @@ class Recorder(pl.Callback):
     ) -> None:
         step = trainer.global_step
         self._tally.merge(pl_module.last_tally)
-        self._num_items += sum(micro_batch.num_items for micro_batch in batch)
+        self._num_items += pl_module.last_num_items
         if self._logger.wants(step) or step == self._num_steps:
             self.add(step, curves(pl_module.objective, self._tally, prefix="train"))
             self._tally = Tally()
@@ -100,7 +100,7 @@ class Recorder(pl.Callback):
     ) -> None:
         self._val_tally.merge(pl_module.last_tally)
         self._val_rows.extend(outputs)
-        self._num_val_items += sum(micro_batch.num_items for micro_batch in batch)
+        self._num_val_items += pl_module.last_num_items
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step

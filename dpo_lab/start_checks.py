@@ -12,6 +12,7 @@ from torch import Tensor
 from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
 from dpo_lab.module import PreferenceModule
+from dpo_lab.ranks import gather_over_ranks
 from dpo_lab.types import Window
 
 TOLERANCE_NATS = {"32-true": 1e-3, "bf16-mixed": 5e-2}
@@ -87,7 +88,7 @@ class StartChecks(pl.Callback):
         with torch.no_grad(), trainer.precision_plugin.train_step_context():
             inputs, key = window[0].inputs, window[0].key
             ratio = log_ratio(module.policy.log_prob(inputs), module.reference.log_prob(inputs, key))
-        largest = float(ratio.abs().max())
+        largest = float(torch.tensor(gather_over_ranks(float(ratio.abs().max()))).max())
         self.results["sanity/initial_log_ratio"] = largest
         if not largest <= tolerance:
             raise StartCheckError(

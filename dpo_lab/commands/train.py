@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from dpo_lab.assemble import Experiment, assemble
 from dpo_lab.assemble.fit import fit
 from dpo_lab.assemble.lightning import computing
-from dpo_lab.commands.begin import Now, begin
+from dpo_lab.assemble.other_ranks import Together, other_ranks
+from dpo_lab.commands.begin import Begun, Now, begin
 from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.report.curves import draw_run
 from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
+from dpo_lab.run.checkpoint import checkpoint_path
 from dpo_lab.run.provenance import device_info
 
 Found = Callable[[Path, bool], object]
@@ -38,7 +41,8 @@ def train(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     interruption = Interruption()
-    with interruption.listening(), computing(config["trainer"].get("num_threads")):
+    trainer = config["trainer"]
+    with interruption.listening(), computing(trainer.get("num_threads"), trainer.get("num_devices", 1)):
         try:
             return _train(config, overrides, sweep, found, interruption)
         except Stopped as stopped:
@@ -66,11 +70,30 @@ def _train(
         _write_identity(folder, config, overrides, experiment, provenance, begun.step)
         describe(experiment, folder)
         with experiment.logger.mirroring(folder, config, folder.info):
-            fit(experiment, folder, say, interruption, begun.checkpoint)
+            fit(experiment, folder, say, interruption, begun.checkpoint, _others(config, experiment, begun))
         folder.flush()
         draw_run(read_run(folder.path), folder.report / "curves.png")
     print(folder.path)
     return 0
+
+
+def _others(config: dict[str, Any], experiment: Experiment, begun: Begun) -> AbstractContextManager[None] | None:
+    """The other processes that train along; None where this is the only one."""
+    if experiment.trainer.num_devices == 1:
+        return None
+    folder, checkpoint = begun.folder, begun.checkpoint
+    start = Together(
+        config=config,
+        contents=experiment.contents,
+        checkpoint=None if checkpoint is None else checkpoint_path(folder.checkpoints, begun.step),
+        reference=None if checkpoint is None else checkpoint["reference"],
+    )
+
+    def give_up(reason: str) -> None:
+        say(reason)
+        folder.finish("failed", reason)
+
+    return other_ranks(start, give_up)
 
 
 def say(line: str) -> None:
@@ -88,7 +111,9 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
     if experiment.start_found is not None:
         say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
     say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
-    say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
+    num_devices = experiment.trainer.num_devices
+    together = f" of {num_devices} processes together" if num_devices > 1 else ""
+    say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps{together}")
     say(f"log-probs: {experiment.policy.scoring}")
     num_validation = 0 if experiment.validation is None else len(experiment.validation.items)
     say(f"items that fit: {len(experiment.train.items)} train, {num_validation} validation")

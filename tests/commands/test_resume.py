@@ -13,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from dpo_lab.assemble import fit
+from dpo_lab.assemble import steps
 from dpo_lab.commands import train as command
 from dpo_lab.errors import UserError
 from dpo_lab.interruption import SIGNALS, Stopped
@@ -144,9 +144,9 @@ def test_a_signal_between_two_steps_ends_the_run_after_the_next(train: Train, wh
             if trainer.global_step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    original = fit.make_trainer
+    original = steps.make_trainer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "make_trainer", lambda *given, **knobs: with_last(original(*given, **knobs), Late()))
+        patch.setattr(steps, "make_trainer", lambda *given, **knobs: with_last(original(*given, **knobs), Late()))
         with pytest.raises(Stopped, match="143"):
             train()
     assert kept(the_run()) == [4]
