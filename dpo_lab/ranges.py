@@ -13,6 +13,7 @@ NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 BelowHalf = Annotated[float, Interval(ge=0, lt=0.5)]
+UpToHalf = Annotated[float, Interval(ge=0, le=0.5)]
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
 
@@ -29,4 +30,5 @@ __all__ = [
     "Positive",
     "PositiveInt",
     "Probability",
+    "UpToHalf",
 ]

@@ -119,6 +119,7 @@ def join_batches(parts: Sequence[PreferenceBatch]) -> PreferenceBatch:
         drift=_join_optional(
             [None if part.drift is None else part.drift + first for part, first in zip(parts, rows, strict=True)]
         ),
+        prompt_key=_join_optional([part.prompt_key for part in parts]),
     )
 
 

@@ -43,6 +43,7 @@ class Experiment:
     report: DataReport
     train: WindowLoader
     validation: WindowLoader | None
+    test: WindowLoader | None
     make_optimizer: OptimizerFactory
     trainer: TrainerSettings
     logger: Logger
@@ -56,6 +57,11 @@ class Experiment:
     tokens_found: bool
     reference_is_policy: bool
     """Whether before the first update the reference gives exactly what the policy gives."""
+
+    @property
+    def held_out(self) -> list[WindowLoader]:
+        """What is scored and never trained on."""
+        return [loader for loader in (self.validation, self.test) if loader is not None]
 
 
 def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, rank: int = 0) -> Experiment:
@@ -78,10 +84,12 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     logger.check()
     source: DataSource = build("data")
     view = view_of(objective.needs, objective.best_alone, source.max_length)
-    source.report.left_out += check_view(view, source.train, source.validation)
+    source.report.left_out += check_view(view, source.train, source.validation, source.test)
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed
-    policy: Policy = build("model", corpus=corpus(source), seed=init_seed, adapter_seed=seeds["init"])
+    policy: Policy = build(
+        "model", corpus=corpus(source), classes=source.classes, seed=init_seed, adapter_seed=seeds["init"]
+    )
     _check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
     start_found = None
@@ -97,7 +105,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
     else:
         say("reference: none, since the loss asks for none")
-    train, validation = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
+    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
     num_steps = settings.num_steps(len(train))
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
@@ -111,6 +119,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
         report=report,
         train=train,
         validation=validation,
+        test=test,
         make_optimizer=_bind_optimizer(config, packages, num_steps),
         trainer=settings,
         logger=logger,
@@ -119,7 +128,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
         num_steps=num_steps,
         warmup_steps=warmup_steps,
         contents=contents,
-        dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout")),
+        dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout", "token_dropout")),
         start_found=start_found,
         tokens_found=tokens.hit,
         reference_is_policy=_reference_is_policy(policy, contents),
@@ -153,8 +162,8 @@ def _loaders(
     settings: TrainerSettings,
     seed: int,
     rank: int,
-) -> tuple[WindowLoader, WindowLoader | None]:
-    """Windows to train on, of each the share of `rank`; and to validate on, where the validation data has any item."""
+) -> tuple[WindowLoader, WindowLoader | None, WindowLoader | None]:
+    """Windows to train on, of each the share of `rank`; and to validate and test on, where that data has any item."""
     make_loader = partial(
         WindowLoader,
         view=view,
@@ -164,10 +173,13 @@ def _loaders(
         micro_batch_size=settings.micro_batch_size,
         micro_batch_tokens=settings.micro_batch_tokens,
     )
-    held_out = tokens.datasets["validation"]
-    validation = make_loader(held_out, shuffle=False, is_continued=False) if held_out.items(view) else None
+    held_out = [tokens.datasets.get(name) for name in ("validation", "test")]
+    validation, test = (
+        make_loader(dataset, shuffle=False, is_continued=False) if dataset and dataset.items(view) else None
+        for dataset in held_out
+    )
     train = make_loader(tokens.datasets["train"], shuffle=source.shuffle, rank=rank, num_ranks=settings.num_devices)
-    return train, validation
+    return train, validation, test
 
 
 def _contents(source: DataSource, policy: Policy, reference: Reference | None) -> dict[str, str]:
@@ -190,7 +202,7 @@ def _reference_is_policy(policy: Policy, contents: dict[str, str]) -> bool:
 
 
 def corpus(source: DataSource) -> list[str]:
-    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of validation."""
+    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of those held out."""
     return [
         text
         for example in [*source.train, *source.demonstrations]
@@ -227,7 +239,6 @@ def _tokens_key(policy: Policy, source: DataSource) -> str:
 
 
 def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str, EncodedDataset]:
-    sets = {"train": source.train, "validation": source.validation}
     special_tokens = special_tokens_of(policy)
     return {
         name: encode_source(
@@ -240,5 +251,5 @@ def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str,
             on_problem=source.on_problem,
             special_tokens=special_tokens,
         )
-        for name, examples in sets.items()
+        for name, examples in source.sets.items()
     }

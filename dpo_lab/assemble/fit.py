@@ -1,13 +1,13 @@
 """One training run on what was assembled: evaluate, train, evaluate, keep."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 
-from dpo_lab.assemble.evaluation import check_best_metric, summarize_run
+from dpo_lab.assemble.evaluation import check_best_metric, summarize_run, test_once
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing
 from dpo_lab.assemble.reference_rows import prepare_reference
@@ -37,14 +37,17 @@ def fit(
     say: Callable[[str], None],
     interruption: Interruption | None = None,
     resumed: dict[str, Any] | None = None,
+    watching: Sequence[pl.Callback] = (),
     together: AbstractContextManager[object] | None = None,
 ) -> None:
-    """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the model.
+    """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the
+    test of the weights that are kept, the model.
 
     Args:
         interruption: asked at the end of each optimizer step; None where nobody interrupts.
         resumed: the content of the checkpoint to go on from, with `folder` put back to it; None: from the beginning. It
             is emptied once it is restored.
+        watching: called after all others, around the optimizer steps.
         together: inside of it the other ranks train as well (`follow`); None where `trainer.num_devices` is 1.
 
     Raises:
@@ -60,7 +63,7 @@ def fit(
     settings = experiment.trainer
     check_best_metric(experiment)
     with computing(settings.num_threads):
-        steps = build_steps(experiment, folder, interruption, resumed)
+        steps = build_steps(experiment, folder, interruption, resumed, watching)
         assert steps.recorder is not None
         use = prepare_reference(experiment, steps.trainer, say)
         if use is not None:
@@ -70,11 +73,13 @@ def fit(
             before = _first_samples(folder, steps.begin(), is_resumed=resumed is not None)
             _train(steps)
             after = steps.end()
+        kept = experiment.num_steps
+        if settings.save == "best":
+            kept = _take_best(steps.trainer, steps.module, steps.checkpoints, folder, say) or kept
+        test_once(experiment, steps.trainer, steps.module, steps.recorder, kept)
         steps.recorder.flush()
     _check_reference(experiment)
     _keep_samples(experiment, folder, before, after)
-    if settings.save == "best":
-        _take_best(steps.trainer, steps.module, steps.checkpoints, folder, say)
     if settings.save != "none":
         _export(experiment, folder)
     summarize_run(experiment, steps.recorder.last_row, before, after, say)
@@ -155,13 +160,15 @@ def _take_best(
     checkpoints: Checkpoints,
     folder: RunFolder,
     say: Callable[[str], None],
-) -> None:
+) -> int | None:
+    """Its step; None where there is none, and the policy stays as it is."""
     best = checkpoints.load_best(trainer, module)
     if best is None:
         say("trainer.save=best: no validation gave a number; model/ holds the weights after the last step")
-        return
+        return None
     folder.update(best={"step": best[0], "value": best[1]})
     say(f"best checkpoint: step {best[0]}, {best[1]:g}; model/ holds its weights")
+    return best[0]
 
 
 def _export(experiment: Experiment, folder: RunFolder) -> None:

@@ -90,9 +90,7 @@ def other_ranks(start: Together, give_up: Callable[[str], object]) -> Iterator[N
         ranks.join(0, start.num_ranks, meeting / "ranks", start.accelerator)
         yield
         ranks.leave()
-    except (UserError, SystemExit, KeyboardInterrupt):
-        raise
-    except Exception as error:
+    except RuntimeError as error:  # what torch raises where an exchange fails
         _tell_of_lost(others, error)
         raise
     else:
@@ -203,7 +201,7 @@ def _lost(others: Sequence[OtherRank]) -> RankLostError:
     )
 
 
-def _tell_of_lost(others: Sequence[OtherRank], error: Exception) -> None:
+def _tell_of_lost(others: Sequence[OtherRank], error: RuntimeError) -> None:
     """
     Raises:
         RankLostError, Stopped: another rank has ended, of which `error` is a consequence.

@@ -1,6 +1,7 @@
 """What makes the optimizer steps of a run, in each of the processes that train together."""
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from dpo_lab.module import PreferenceModule
 from dpo_lab.progress import ProgressReport
 from dpo_lab.ranks import num_ranks, rank
 from dpo_lab.recorder import Recorder
+from dpo_lab.reference.rounding import is_exact
 from dpo_lab.run import RunFolder
 from dpo_lab.samples import Sample
 from dpo_lab.seeds import seed_of_rank
@@ -90,12 +92,14 @@ def build_steps(
     folder: RunFolder | None,
     interruption: Interruption | None = None,
     resumed: dict[str, Any] | None = None,
+    watching: Sequence[pl.Callback] = (),
 ) -> Steps:
     """
     Args:
         folder: where the run is written; None on every rank but the first.
         interruption: asked at the end of each optimizer step; None where nobody interrupts.
         resumed: the content of the checkpoint to go on from, emptied once it is restored; None: from the beginning.
+        watching: called after all others, around the optimizer steps.
     """
     interruption, settings = interruption or Interruption(), experiment.trainer
     module = PreferenceModule(
@@ -121,7 +125,12 @@ def build_steps(
         settings,
         num_steps=experiment.num_steps,
         # In the order in which they run: the record of a step holds what its checks found, and a checkpoint both.
-        callbacks=[checks, *([] if record is None else [record.recorder, _progress(experiment)]), checkpoints],
+        callbacks=[
+            checks,
+            *([] if record is None else [record.recorder, _progress(experiment)]),
+            checkpoints,
+            *watching,
+        ],
         validate_every=settings.validate_every if experiment.validation is not None else None,
     )
     return Steps(experiment, module, trainer, checkpoints, record, interruption, resumed)
@@ -131,7 +140,7 @@ def make_start_checks(experiment: Experiment) -> StartChecks:
     return StartChecks(
         reference_is_policy=experiment.reference_is_policy,
         dropout=experiment.dropout,
-        precision=experiment.trainer.precision,
+        is_exact=is_exact(precision=experiment.trainer.precision, dtype=experiment.policy.computation()["dtype"]),
         zero_gradient_ok=tuple(experiment.trainer.zero_gradient_ok),
         num_steps=experiment.num_steps,
     )

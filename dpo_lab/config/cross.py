@@ -39,7 +39,7 @@ def every_process_has_items(cfg: Plain) -> Iterator[str]:
 def data_files_exist(cfg: Plain) -> Iterator[str]:
     """What looks like a path to data must be one; anything else is taken for a hub name."""
     data = _group(cfg, "data")
-    for key in ("path", "validation_path"):
+    for key in ("path", "validation_path", "test_path"):
         path = data.get(key)
         if isinstance(path, str) and _looks_like_a_file(path) and not Path(path).expanduser().exists():
             yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
@@ -137,8 +137,29 @@ def best_is_of_validation(cfg: Plain) -> Iterator[str]:
     """Checkpoints are compared by what validation says of them."""
     trainer = _group(cfg, "trainer")
     metric = trainer.get("best_metric")
-    if trainer.get("save") == "best" and isinstance(metric, str) and not metric.startswith("val/"):
+    if trainer.get("save") == "best" and isinstance(metric, str) and not metric.startswith(("val/", "test/")):
         yield f"trainer.best_metric: must be a curve of validation, such as val/loss, got {metric}"
+
+
+def nothing_is_chosen_on_the_test(cfg: Plain) -> Iterator[str]:
+    """A figure by which something was chosen is no test of it."""
+    for group, key in (("trainer", "best_metric"), ("sweep", "objective")):
+        metric = _group(cfg, group).get(key)
+        if isinstance(metric, str) and metric.startswith("test/"):
+            yield f"{group}.{key}: the test chooses nothing; use a curve of validation, such as val/loss, got {metric}"
+
+
+def sides_leave_something(cfg: Plain) -> Iterator[str]:
+    """Validation and test are taken from the rows that are trained on."""
+    data = _group(cfg, "data")
+    fraction: Any = 0 if data.get("validation_path") else data.get("validation_fraction")
+    test_fraction: Any = data.get("test_fraction")
+    if not all(isinstance(value, int | float) for value in (fraction, test_fraction)):
+        return
+    if data.get("test_path") and test_fraction:
+        yield "data.test_fraction: data.test_path is the test already; use one of the two"
+    elif fraction < 1 and test_fraction < 1 <= fraction + test_fraction:
+        yield f"data.test_fraction: with data.validation_fraction={fraction:g} it leaves nothing to train on"
 
 
 def resume_or_fresh(cfg: Plain) -> Iterator[str]:
@@ -157,6 +178,8 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     losses_can_be_fed,
     adapter_is_there,
     best_is_of_validation,
+    nothing_is_chosen_on_the_test,
+    sides_leave_something,
     resume_or_fresh,
 )
 

@@ -11,10 +11,11 @@ import re
 from functools import partial
 from typing import Annotated, Literal
 
+from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.rank import PairsRule, rank_positions
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource
-from dpo_lab.ranges import Ge, NonNegativeInt, Positive, PositiveInt
+from dpo_lab.ranges import Ge, NonNegativeInt, Positive, PositiveInt, UpToHalf
 from dpo_lab.types import Example
 
 ASPECTS = {
@@ -49,6 +50,7 @@ def reviews(
     num_pairs: PositiveInt = 4000,
     num_validation_pairs: PositiveInt = 500,
     num_demonstrations: PositiveInt = 4000,
+    num_test_pairs: NonNegativeInt = 0,
     reward_scale: Positive = 1.0,
     seed: NonNegativeInt = 0,
     max_length: PositiveInt = 128,
@@ -56,6 +58,8 @@ def reviews(
     shuffle: bool = True,
     num_responses: Annotated[int, Ge(2)] = 2,
     pairs: PairsRule = "all",
+    label_noise: UpToHalf = 0.0,
+    label_noise_seed: NonNegativeInt = 0,
 ) -> DataSource:
     """Reviews drawn from `seed` alone: the same arguments give the same rows on every machine.
 
@@ -66,6 +70,8 @@ def reviews(
         num_pairs: training pairs; with `num_responses` above 2, lists, each of which gives several pairs.
         num_validation_pairs: further ones, drawn after them.
         num_demonstrations: single reviews for the supervised stage, never judged.
+        num_test_pairs: looked at once, after training; drawn apart, so that they depend on `seed` alone and the other
+            rows not on them.
         reward_scale: s in P(first preferred) = sigmoid(s (reward1 - reward2)); small is a noisy judge.
         seed: of the draw. The run's `seed` never moves the data.
         max_length: tokens of prompt and response together.
@@ -75,6 +81,9 @@ def reviews(
             Plackett-Luce: of those left, the next is r with probability proportional to exp(s reward(r)). With 2 this
             is Bradley-Terry.
         pairs: which pairs the order of a longer list gives: `all`, those `adjacent` in it, or `best_vs_rest`.
+        label_noise: share of the training pairs whose chosen and rejected change places, beside what `reward_scale`
+            leaves to luck; validation stays as drawn.
+        label_noise_seed: draws which.
     """
     generator = random.Random(seed)
     draw = _pair if num_responses == 2 else partial(_list, num_responses=num_responses, pairs=pairs)
@@ -84,15 +93,20 @@ def reviews(
         draw(generator, reward_scale, f"reviews validation {unit} {index}") for index in range(num_validation_pairs)
     ]
     demonstrations = [_demonstration(generator, index) for index in range(num_demonstrations)]
+    apart = random.Random(f"test {seed}")
+    test = [draw(apart, reward_scale, f"reviews test {unit} {index}") for index in range(num_test_pairs)]
+    num_read = num_pairs + num_validation_pairs + num_test_pairs
+    report = DataReport(num_read, num_pairs, num_validation_pairs, num_test=num_test_pairs)
     return DataSource(
-        train=train,
+        train=swap_labels(train, label_noise, label_noise_seed, report),
         validation=validation,
         demonstrations=demonstrations,
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
-        report=DataReport(num_pairs + num_validation_pairs, num_pairs, num_validation_pairs),
+        report=report,
         true_reward=true_reward,
+        test=test,
     )
 
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,10 +21,12 @@ class Policy(ABC, nn.Module):
 
     Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
 
-    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is.
+    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is. `tokenizer`:
+    transformers' own; None where there is none.
     """
 
     adapter: Adapter | None = None
+    tokenizer: Any | None = None
 
     @contextmanager
     def below_adapter(self) -> Iterator[None]:
@@ -64,14 +67,19 @@ class Policy(ABC, nn.Module):
         """
 
     @abstractmethod
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
-    ) -> list[list[int]]:
-        """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution)."""
+    def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
+        """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution).
+
+        `max_new_tokens` bounds responses that are tokens; the responses of `prompts` themselves are not looked at.
+        """
 
     @abstractmethod
-    def decode(self, response: Sequence[int]) -> str:
-        """Text of a response, without special tokens."""
+    def decode_prompt(self, prompt: Encoded) -> str:
+        """Text of a prompt, without special tokens."""
+
+    @abstractmethod
+    def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
+        """Text of a response to `prompt`, without special tokens."""
 
     @abstractmethod
     def load_other(self, path: str) -> "Policy":
@@ -112,8 +120,8 @@ class Policy(ABC, nn.Module):
 
     @property
     @abstractmethod
-    def end_id(self) -> int:
-        """Id of the token that ends a response."""
+    def end_id(self) -> int | None:
+        """Id of the token that ends a response; None where a response needs none, as a class does."""
 
     @property
     @abstractmethod

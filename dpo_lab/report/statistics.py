@@ -4,6 +4,7 @@ Everything takes its sample along the last axis. A sample whose values are all e
 that moves nothing gives one), so it is not tested: its p is nan.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,17 @@ class PairedTest(NamedTuple):
     p: float
     sd: float
     count: int
+
+
+class ClusteredTest(NamedTuple):
+    """As `PairedTest`, over `count` values in `num_clusters` clusters of values that may have something in common."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    count: int
+    num_clusters: int
 
 
 def finite(values: Any) -> Array:
@@ -110,6 +122,30 @@ def paired_test(differences: Any, confidence: float = CONFIDENCE) -> PairedTest:
     return PairedTest(summary.mean, low, high, p, summary.sd, summary.count)
 
 
+def clustered_test(differences: Any, clusters: Any, confidence: float = CONFIDENCE) -> ClusteredTest:
+    """Test the mean of `differences` against 0 where values with the same number in `clusters` are no independent news.
+
+    The variance of the mean is that of sums over clusters (Liang and Zeger 1986, Biometrika 73, with the correction
+    G / (G - 1)), and t has G - 1 degrees of freedom, G the number of clusters. With one value a cluster it is
+    `paired_test`. Where all sums are equal, or there is one cluster, interval and p are nan.
+    """
+    values, numbers = np.asarray(differences, dtype=np.float64), np.asarray(clusters)
+    is_known = np.isfinite(values)
+    values, (_, numbers) = values[is_known], np.unique(numbers[is_known], return_inverse=True)
+    count, num_clusters = len(values), int(numbers.max(initial=-1)) + 1
+    nothing = float("nan")
+    mean = float(values.mean()) if count else nothing
+    if num_clusters < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+        return ClusteredTest(mean, nothing, nothing, nothing, count, num_clusters)
+    sums = np.bincount(numbers, weights=values - mean)
+    error = float(np.sqrt((sums**2).sum() * num_clusters / (num_clusters - 1))) / count
+    if error <= 1e-12 * max(1.0, abs(mean)):  # the clusters say the same to the last digit
+        return ClusteredTest(mean, nothing, nothing, nothing, count, num_clusters)
+    half = t_quantile(num_clusters, 1 - confidence) * error
+    p = float(2 * special.stdtr(num_clusters - 1, -abs(mean) / error))
+    return ClusteredTest(mean, mean - half, mean + half, p, count, num_clusters)
+
+
 def holm(p_values: Any) -> Array:
     """Holm's step-down p values along the last axis; nan was not tested, stays nan and is not counted.
 
@@ -141,15 +177,19 @@ def minimum_detectable(sd: float, count: int, alpha: float, power: float = POWER
 
     nan for fewer than two pairs, without spread, or where it is beyond 300 standard errors.
     """
-    if count < 2 or not sd > 0:
-        return float("nan")
+    return _detectable_effect(count, alpha, power) * sd if count > 1 and sd > 0 else float("nan")
+
+
+@cache
+def _detectable_effect(count: int, alpha: float, power: float) -> float:
+    """`minimum_detectable` at a spread of 1."""
     low, high = 0.0, _LARGEST_SHIFT / count**0.5
     if not power_of_t(high * (1 - 1e-9), count, alpha) >= power:
         return float("nan")
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if power_of_t(middle, count, alpha) < power else (low, middle)
-    return high * sd
+    return high
 
 
 def seeds_needed(difference: float, sd: float, alpha: float, power: float = POWER) -> int | None:

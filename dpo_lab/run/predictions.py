@@ -13,7 +13,7 @@ from dpo_lab.run.files import write_atomic
 SCHEMA = pa.schema(
     [
         pa.field("step", pa.int64(), nullable=False),  # optimizer steps done before this evaluation
-        pa.field("split", pa.string(), nullable=False),  # "val"
+        pa.field("split", pa.string(), nullable=False),  # "val", or "test"
         pa.field("key", pa.string(), nullable=False),  # 128-bit hash of prompt and response, 32 hex digits
         pa.field("group", pa.int64(), nullable=False),  # rows that answer one prompt share a group
         pa.field("role", pa.string(), nullable=False),  # "chosen" or "rejected"
@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         pa.field("reference_log_prob", pa.float64()),  # null where the loss asks for no reference
         pa.field("length", pa.int64(), nullable=False),  # decisions
         pa.field("reward", pa.float64()),  # as the loss defines it; null where it defines none
+        pa.field("prompt", pa.string()),  # as key, of the prompt alone: rows of equal prompts have one
     ]
 )
 

@@ -33,7 +33,7 @@ def loader(view: View, num_pairs: int, *, seed: int = 0, is_continued: bool = Tr
 
 def keys_of_run(train: WindowLoader, num_steps: int, validation: WindowLoader | None = None, **settings: Any) -> Keys:
     found: Keys = set()
-    for groups, keys in rows_of_run(train, validation, num_steps, **settings):
+    for groups, keys in rows_of_run(train, [] if validation is None else [validation], num_steps, **settings):
         expected = [response_key(group.prompt, response) for group in groups for response in group.responses]
         assert np.array_equal(keys, np.array(expected)), "keys stand beside their tokens"
         found |= set(map(tuple, keys.tolist()))

@@ -84,6 +84,24 @@ def test_checkpoints_are_compared_by_validation() -> None:
         assert not list(cross.best_is_of_validation({"trainer": trainer}))
 
 
+def test_a_test_chooses_nothing() -> None:
+    cfg = {"trainer": {"save": "last", "best_metric": "test/loss"}, "sweep": {"objective": "test/rewards/accuracies"}}
+    faults = list(cross.nothing_is_chosen_on_the_test(cfg))
+    assert [fault.partition(":")[0] for fault in faults] == ["trainer.best_metric", "sweep.objective"]
+    assert not list(cross.nothing_is_chosen_on_the_test({"trainer": {"best_metric": "val/loss"}, "sweep": {}}))
+
+
+def test_validation_and_test_leave_something_to_train_on() -> None:
+    for data, said in (
+        ({"validation_fraction": 0.6, "test_fraction": 0.5}, "leaves nothing"),
+        ({"validation_fraction": 0.05, "test_path": "t.jsonl", "test_fraction": 0.1}, "one of the two"),
+    ):
+        [fault] = cross.sides_leave_something({"data": data})
+        assert fault.startswith("data.test_fraction: ") and said in fault
+    for data in ({"validation_fraction": 0.5, "validation_path": "v", "test_fraction": 0.6}, {"num_pairs": 3}):
+        assert not list(cross.sides_leave_something({"data": data}))
+
+
 def test_a_fresh_attempt_goes_on_with_none() -> None:
     [fault] = cross.resume_or_fresh({"fresh": True, "resume": {"run": "abc"}})
     assert fault.startswith("resume.run: fresh=true begins another attempt")

@@ -184,4 +184,4 @@ def test_generation_and_mode_are_left_as_they_were(model_folder: Folder):
     assert find_obstacle(policy.model) is None
     assert policy.model.config._attn_implementation == before
     assert policy.model.training
-    assert policy.sample([[1, 5]], generator=torch.Generator().manual_seed(0), max_new_tokens=3)
+    assert policy.sample([Encoded((1, 5), ())], generator=torch.Generator().manual_seed(0), max_new_tokens=3)

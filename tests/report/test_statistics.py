@@ -7,6 +7,7 @@ from scipy import stats
 from dpo_lab.report.compare import ALPHA
 from dpo_lab.report.statistics import (
     bootstrap_interval,
+    clustered_test,
     estimate,
     holm,
     minimum_detectable,
@@ -38,6 +39,44 @@ def test_paired_test_is_that_of_scipy():
     assert found.p == pytest.approx(wanted.pvalue, rel=1e-12)
     interval = wanted.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
+
+
+def test_figures_of_statsmodels():
+    """Made with statsmodels 0.14.6 (scipy 1.17.1, numpy 2.4.6):
+
+    DescrStatsW(D).ttest_mean()[1], DescrStatsW(D).tconfint_mean(); multipletests(P, method="holm")[1];
+    TTestPower().power(1.2, 5, 0.05 / 8), .solve_power(nobs=5, alpha=0.05 / 8, power=0.8), and
+    .solve_power(effect_size=0.6, alpha=0.05 / 8, power=0.8), which is 39.29; OLS(Y, ones(12)).fit(cov_type="cluster",
+    cov_kwds={"groups": G}, use_t=True): params, pvalues, conf_int().
+    """
+    found = paired_test([0.012, -0.004, 0.021, 0.009, 0.015])
+    assert found.p == pytest.approx(0.06320877777033661, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((-0.0009347845453121211, 0.02213478454531212), rel=1e-9)
+    adjusted = [0.032, 0.4, 0.077, 0.15, 0.077, 0.7, 0.196, 0.196]
+    assert holm([0.004, 0.2, 0.011, 0.03, 0.011, 0.7, 0.049, 0.0502]).tolist() == pytest.approx(adjusted, rel=1e-9)
+    assert power_of_t(1.2, 5, 0.05 / 8) == pytest.approx(0.1336028423993916, rel=1e-9)
+    assert minimum_detectable(1.0, 5, 0.05 / 8) == pytest.approx(2.976452, abs=2e-6)
+    assert seeds_needed(0.6, 1.0, 0.05 / 8) == 40
+    clustered = clustered_test([1, 0, 0.5, 0, -1, 1, 1, 0, 1, 0, 0, -0.5], [0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])
+    wanted = (0.25, -0.47591894855787215, 0.9759189485578723, 0.39312718336669555)
+    assert clustered[:4] == pytest.approx(wanted, rel=1e-9) and clustered[4:] == (12, 5)
+
+
+def test_clusters_of_one_are_a_paired_test():
+    values = np.random.default_rng(5).normal(0.2, 1.0, 9)
+    alone = clustered_test([*values, float("nan")], range(10))
+    assert alone[:4] == pytest.approx(paired_test(values)[:4], rel=1e-12) and alone.num_clusters == 9
+    shuffled = clustered_test(values[::-1], np.arange(9) * 7)
+    assert shuffled.p == pytest.approx(alone.p, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters"), [([1.0, 2.0], [0, 0]), ([1.0, 3.0] * 2, [0, 0, 1, 1]), ([2.0] * 3, [0, 1, 2])]
+)
+def test_clusters_that_say_nothing(values: list[float], clusters: list[int]):
+    """One cluster; two clusters with the same sum; no spread at all."""
+    found = clustered_test(values, clusters)
+    assert np.isnan(found.p) and np.isnan(found.low) and found.difference == pytest.approx(2.0, abs=0.5)
 
 
 @pytest.mark.parametrize("differences", [[0.0, 0.0, 0.0], [0.1, 0.1, 0.1], [0.1, 0.1 + 1e-16, 0.1], [0.2], []])
