@@ -86,6 +86,8 @@ class PreferenceModule(pl.LightningModule):
         self._scorer = Scorer(policy, reference, objective, seed)
         self.loss_states: dict[str, State] = {}
         self.last_tally = Tally()
+        self.watch: Callable[[Scored], None] | None = None
+        """Called in a step with all that is known of each part of it, before the way back; it may raise."""
 
     @property
     def reference(self) -> Reference | None:
@@ -270,6 +272,8 @@ class PreferenceModule(pl.LightningModule):
 
     def _count_and_add(self, part: Scored, denominators: dict[str, Tensor], *, is_counted: bool = True) -> Tensor:
         """The weighted sum of the terms; what they say goes into `last_tally`, and their states are kept."""
+        if self.watch is not None:
+            self.watch(part)
         shares = {
             term.name: term.weight
             * (part.outputs[term.name].loss * part.outputs[term.name].weight).sum()
@@ -281,7 +285,8 @@ class PreferenceModule(pl.LightningModule):
             self.last_tally.merge(tally_shares(shares, part.measured.attached()))
         states = {name: output.state for name, output in part.outputs.items() if output.state is not None}
         self.loss_states = {**self.loss_states, **states}
-        return torch.stack(list(shares.values())).sum()
+        first, *others = shares.values()
+        return torch.stack([first, *others]).sum() if others else first
 
     def _denominators(self, window: Window, step: int) -> dict[str, Tensor]:
         """sum(weight) of each term over the window and all ranks, from blank log-probs."""
@@ -311,7 +316,7 @@ def _non_finite_rows(part: Scored) -> Tensor:
 
 def _or_one(total: Tensor) -> Tensor:
     """1 in place of 0: a term without an item has a loss of 0, and a gradient of 0."""
-    return torch.where(total > 0, total, torch.ones_like(total))
+    return torch.where(total > 0, total, 1.0)
 
 
 def _own_denominators(part: Scored) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,6 +20,7 @@ from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.progress import ProgressReport
 from dpo_lab.recorder import Recorder
+from dpo_lab.reference.rounding import is_exact
 from dpo_lab.run import RunFolder, hex_key
 from dpo_lab.run.read import read_rows
 from dpo_lab.samples import Sample, read_samples, write_samples
@@ -42,6 +43,7 @@ def fit(
     say: Callable[[str], None],
     interruption: Interruption | None = None,
     resumed: dict[str, Any] | None = None,
+    watching: Sequence[pl.Callback] = (),
 ) -> None:
     """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the
     test of the weights that are kept, the model.
@@ -50,6 +52,7 @@ def fit(
         interruption: asked at the end of each optimizer step; None where nobody interrupts.
         resumed: the content of the checkpoint to go on from, with `folder` put back to it; None: from the beginning. It
             is emptied once it is restored.
+        watching: called after all others, around the optimizer steps.
 
     Raises:
         StartCheckError: a check on the first updates failed.
@@ -96,7 +99,7 @@ def fit(
             settings,
             num_steps=experiment.num_steps,
             # In the order in which they run: the record of a step holds what its checks found, and a checkpoint both.
-            callbacks=[checks, recorder, _progress(experiment), checkpoints],
+            callbacks=[checks, recorder, _progress(experiment), checkpoints, *watching],
             validate_every=settings.validate_every if experiment.validation is not None else None,
         )
         use = prepare_reference(experiment, trainer, say)
@@ -133,7 +136,7 @@ def make_start_checks(experiment: Experiment) -> StartChecks:
     return StartChecks(
         reference_is_policy=experiment.reference_is_policy,
         dropout=experiment.dropout,
-        precision=experiment.trainer.precision,
+        is_exact=is_exact(precision=experiment.trainer.precision, dtype=experiment.policy.computation()["dtype"]),
         zero_gradient_ok=tuple(experiment.trainer.zero_gradient_ok),
         num_steps=experiment.num_steps,
     )

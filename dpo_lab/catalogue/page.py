@@ -10,7 +10,8 @@ PREFACE = """\
 # Losses
 
 This page is written by `python scripts/make_gallery.py` from the losses themselves. In a terminal: `dpo-lab losses`
-for a table, `dpo-lab losses NAME` for one of them, `dpo-lab losses --json` for programs.
+for a table, `dpo-lab losses NAME` for one of them, `dpo-lab losses --json` for programs. The losses of other libraries,
+`loss=LIBRARY/NAME`, have [a page of their own](compatibility.md).
 
 ## What they have in common
 
@@ -65,6 +66,8 @@ def _paragraphs(entry: Entry) -> Iterator[str]:
     needs = f"Needs {', '.join(f'`{need}`' for need in entry.needs)}."
     if entry.objective.whole_batch:
         needs += " Compares items: sees the whole batch of an optimizer step at once."
+    if entry.modifiers:
+        needs += f" Takes modifiers: `loss=modified loss@loss.base={entry.name}`."
     yield " ".join([*_papers(entry), needs])
     yield from entry.docstring.notes
     if entry.arguments:

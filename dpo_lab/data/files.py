@@ -1,19 +1,17 @@
 """``data=files``: preference data from local files or from the hub."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.errors import DataError, problems_error
+from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.label_noise import swap_labels
+from dpo_lab.data.named_files import label_of, paths_of
 from dpo_lab.data.reader import Reader
 from dpo_lab.data.repeats import count_rarer_kind, count_repeats
-from dpo_lab.data.report import DataReport
 from dpo_lab.data.row import COLUMNS
 from dpo_lab.data.source import DataSource, chosen_demonstrations
-from dpo_lab.data.split import check_fractions, prompt_key, split_by_prompt
 from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt, UpToHalf
-from dpo_lab.types import Example
 
 DROP = "data.on_problem=drop"
 
@@ -66,16 +64,13 @@ def files(
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
-    paths = [path] if isinstance(path, str) else list(path)
-    _check_paths(paths)
+    paths = paths_of(path)
     _check_columns(columns or {})
-    check_fractions(0.0 if validation_path else validation_fraction, test_fraction)
-    if test_path and test_fraction:
-        raise DataError("data.test_path and data.test_fraction are two ways to a test. Use one of them.")
+    check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     reader = Reader(columns or {}, pairs)
     named = {"data.path": paths, "data.validation_path": [validation_path], "data.test_path": [test_path]}
     sides = {
-        key: [example for name in names if name for example in reader.read(name, _label(name, paths))]
+        key: [example for name in names if name for example in reader.read(name, label_of(name, paths))]
         for key, names in named.items()
     }
     if reader.problems and on_problem == "error":
@@ -87,47 +82,25 @@ def files(
         if not examples and any(named[key]):
             raise problems_error(reader.problems + reader.dropped, f"{reader.advice()}No row of {key} is left.")
         count_repeats(examples, report)
-    train, validation, test = sides.values()
-    count_rarer_kind([*train, *validation, *test], report)
-    _count_overlap(train, validation, report, "prompt_in_validation")
-    _count_overlap([*train, *validation], test, report, "prompt_in_test")
-    train, split_off, split_off_too = split_by_prompt(
-        train, 0.0 if validation_path else validation_fraction, split_seed, test_fraction
+    count_rarer_kind([example for examples in sides.values() for example in examples], report)
+    split = hold_out(
+        list(sides.values()),
+        report,
+        fraction=0.0 if validation_path else validation_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
     )
-    validation, test = validation or split_off, test or split_off_too
-    report.num_train, report.num_validation, report.num_test = len(train), len(validation), len(test)
     return DataSource(
-        train=swap_labels(train, label_noise, label_noise_seed, report),
-        validation=validation,
-        demonstrations=chosen_demonstrations(train),
+        train=swap_labels(split.train, label_noise, label_noise_seed, report),
+        validation=split.validation,
+        demonstrations=chosen_demonstrations(split.train),
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
         report=report,
         on_problem=on_problem,
-        test=test,
+        test=split.test,
     )
-
-
-def _label(name: str, paths: list[str]) -> str:
-    """The file's name; its whole path where two files bear the same name."""
-    short = Path(name).name
-    same = [other for other in paths if Path(other).name == short and other != name]
-    return name if same or not Path(name).suffix else short
-
-
-def _check_paths(paths: list[str]) -> None:
-    if not paths:
-        raise DataError("data.path names no file.")
-    again = [name for number, name in enumerate(paths) if _same(name) in map(_same, paths[:number])]
-    if again:
-        raise DataError(f"data.path names {again[0]} twice, so each of its rows would count twice. Name it once.")
-
-
-def _same(name: str) -> str:
-    """Equal for two names of one local file."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
 
 
 def _check_columns(columns: Mapping[str, str]) -> None:
@@ -135,10 +108,3 @@ def _check_columns(columns: Mapping[str, str]) -> None:
     if unknown:
         known = "\n".join(f"  {name}: {meaning}" for name, meaning in COLUMNS.items())
         raise DataError(f"data.columns maps {', '.join(unknown)}, which nothing reads. Our names are:\n{known}")
-
-
-def _count_overlap(examples: list[Example], held_out: list[Example], report: DataReport, reason: str) -> None:
-    prompts = {prompt_key(example.prompt) for example in held_out}
-    for example in examples:
-        if prompt_key(example.prompt) in prompts:
-            report.count(reason, source=example.source)

@@ -43,6 +43,9 @@ _UNUSABLE: dict[str, Reason] = {
     "no_pair": Reason("dropped", "row", "no response is better than another"),
     "bad_label": Reason("dropped", "row", "a label that is none of true, false, 1, 0"),
     "bad_probability": Reason("dropped", "row", "a probability that is no number in [0, 1]"),
+    "unknown_class": Reason("dropped", "row", "a label that is none of the classes", "See data.classes."),
+    "bad_answer": Reason("dropped", "row", "an answer without a text, or whose place is no number"),
+    "answer_not_there": Reason("dropped", "row", "an answer that does not stand where it is said to stand"),
     "cannot_encode": Reason("dropped", "row", "the tokenizer or its chat template refuses it"),
 }
 UNUSABLE = frozenset(_UNUSABLE)
@@ -52,6 +55,8 @@ REASONS: dict[str, Reason] = {
     **_UNUSABLE,
     "one_response": Reason("dropped", "row", "a ranked list without two different responses"),
     "repeated_response": Reason("dropped", "response", "it stands at a better place of its list already"),
+    "no_answer": Reason("dropped", "row", "a question that its passage does not answer"),
+    "rejected_is_right": Reason("dropped", "response", "a rejected span that says what a right answer says"),
     "overflow": Reason("dropped", "row", "longer than data.max_length"),
     "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
     "prompt_fills_length": Reason("dropped", "row", "the prompt alone leaves no room in data.max_length"),
@@ -69,6 +74,7 @@ REASONS: dict[str, Reason] = {
     "prompt_in_test": Reason("noted", "row", "training or validation row whose prompt is in the test file too"),
     "duplicate_judgement": Reason("noted", "judgement", "an earlier row says the same of the same responses"),
     "contradictory_judgement": Reason("noted", "judgement", "an earlier row says the opposite of the same responses"),
+    "contradictory_class": Reason("noted", "row", "an earlier row gives the same text another class"),
     "same_but_for_white_space": Reason("noted", "row", "two responses of a pair differ in white space only"),
     "label_swapped": Reason("noted", "judgement", "says the opposite, as data.label_noise asks for"),
     "prompt_repeated": Reason("noted", "row", "every response begins with the prompt, which then stands there twice"),

@@ -21,7 +21,8 @@ class DataReport:
 
     `num_train`, `num_validation` and `num_test` count examples as read, before any is dropped in token space.
     `columns_not_read` are columns of the files that no row's schema uses; `left_out` says which rows are sound and
-    give the loss of this run nothing.
+    give the loss of this run nothing; `made_with` says what beside the rows the judgements were made with, and whence
+    that comes.
     """
 
     num_read: int = 0
@@ -32,6 +33,7 @@ class DataReport:
     columns_not_read: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     num_test: int = 0
+    made_with: list[str] = field(default_factory=list)
 
     def count(self, reason: str, n: int = 1, source: str = "") -> None:
         """Add `n` to `reason`.
@@ -59,6 +61,7 @@ class DataReport:
             list(dict.fromkeys(self.columns_not_read + other.columns_not_read)),
             list(dict.fromkeys(self.left_out + other.left_out)),
             self.num_test + other.num_test,
+            list(dict.fromkeys(self.made_with + other.made_with)),
         )
         for reason, num in other.counts.items():
             merged.count(reason, num)
@@ -80,13 +83,13 @@ class DataReport:
         return {**sizes, **by_effect, "places": places, **self._lists()}
 
     def _lists(self) -> dict[str, list[str]]:
-        return {"columns_not_read": list(self.columns_not_read), "left_out": list(self.left_out)}
+        return {name: list(getattr(self, name)) for name in ("columns_not_read", "left_out", "made_with")}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "DataReport":
         """The report that `as_dict` wrote."""
         counts = {reason: num for effect in get_args(Effect) for reason, num in record[effect].items()}
-        plain = ("places", "columns_not_read", "left_out")
+        plain = ("places", "columns_not_read", "left_out", "made_with")
         sizes = {name: record.get(name, 0) for name in _SIZES}
         return cls(counts=counts, **sizes, **{name: record[name] for name in plain})
 
@@ -104,6 +107,7 @@ class DataReport:
         if self.columns_not_read:
             lines.append(f"columns not read: {', '.join(self.columns_not_read)}")
         lines += self.left_out
+        lines += [f"made with {line}" for line in self.made_with]
         return lines
 
     def _has(self, reason: str, effect: str) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dpo_lab.data.errors import DataError
@@ -34,7 +34,19 @@ def check_fractions(fraction: float, test_fraction: float) -> None:
         )
 
 
-def split_by_prompt(examples: Sequence[Example], fraction: float, split_seed: int, test_fraction: float = 0.0) -> Split:
+def whole_prompt(example: Example) -> str:
+    """What must not stand on two sides where nothing else is said."""
+    return prompt_key(example.prompt)
+
+
+def split_by_prompt(
+    examples: Sequence[Example],
+    fraction: float,
+    split_seed: int,
+    test_fraction: float = 0.0,
+    *,
+    key_of: Callable[[Example], str] = whole_prompt,
+) -> Split:
     """Training, validation and test examples; a prompt is on one side only.
 
     hash(split_seed, prompt) is a number in [0, 1): below `fraction` a prompt goes to validation, from
@@ -45,6 +57,7 @@ def split_by_prompt(examples: Sequence[Example], fraction: float, split_seed: in
     Args:
         fraction: expected share of distinct prompts in validation, in [0, 1); 0 gives no validation.
         test_fraction: the same of the test.
+        key_of: what stands for a prompt: a part of it, such as a passage, where rows that share that belong together.
 
     Raises:
         DataError: if there are fewer distinct prompts than sides, or the fractions leave nothing to train on.
@@ -53,7 +66,7 @@ def split_by_prompt(examples: Sequence[Example], fraction: float, split_seed: in
     num_sides = 1 + (fraction > 0) + (test_fraction > 0)
     if num_sides == 1:
         return Split(list(examples), [], [])
-    position = {key: _position(key, split_seed) for key in {prompt_key(example.prompt) for example in examples}}
+    position = {key: _position(key, split_seed) for key in map(key_of, examples)}
     if len(position) < num_sides:
         what = "a validation split" if num_sides == 2 and fraction > 0 else "a test split"
         what = "a validation and a test split" if num_sides == 3 else what
@@ -71,7 +84,7 @@ def split_by_prompt(examples: Sequence[Example], fraction: float, split_seed: in
     side |= dict.fromkeys(ordered[len(ordered) - num_test :], 2)
     split = Split([], [], [])
     for example in examples:
-        split[side[prompt_key(example.prompt)]].append(example)
+        split[side[key_of(example)]].append(example)
     return split
 
 

@@ -102,7 +102,7 @@ def load_with_adapter(path: str, kind: ModelKind, settings: LoraSettings, seed: 
 
 
 def add_adapter(
-    model: Any, settings: LoraSettings, seed: int, *, base: str | None, task: str = CAUSAL_LM.task
+    model: Any, settings: LoraSettings, seed: int, *, base: str | None, task: str | None = CAUSAL_LM.task
 ) -> Adapter:
     """Put a fresh adapter into `model`, in place; until its first update it changes no number.
 

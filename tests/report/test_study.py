@@ -109,6 +109,17 @@ def test_first_attempt_of_a_seed_counts(workplace: Path):
     assert cell.last("val/rewards/accuracies") == {"0": 0.6} and [run.path.name for run in cell.repeats] == ["a-2"]
 
 
+def test_a_run_that_was_made_again_is_no_attempt_of_its_own(workplace: Path):
+    write_run(workplace / "runs", metrics=rows(0.6))
+    again = {"started": "2025-01-01T00:00:00+00:00", "reproduces": {"id": "abc", "verdict": "diverged"}}
+    write_run(workplace / "runs", id="again", metrics=rows(0.9), info=again)
+    study = read_study([workplace / "runs"])
+    assert [list(cell.last("val/rewards/accuracies").values()) for cell in study.cells] == [[0.6]]
+    assert [(run.path.name, why) for run, why in study.unused] == [
+        ("again", "made abc again (diverged), so it is no run of its own")
+    ]
+
+
 def test_selector_must_name_one_cell(runs: Path):
     cells = read_study([runs]).cells
     assert choose_cell(cells, "loss=ipo").loss == "ipo"
