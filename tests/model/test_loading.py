@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.causal_lm import causal_lm
+from dpo_lab.model.loading import CodeNotRunWarning
 from dpo_lab.types import Encoded
 from tests.model.architectures import ARCHITECTURES, write_model
 
@@ -129,26 +131,106 @@ def enlarge_vocabulary(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda folder: (folder / "config.json").unlink(), r"is a folder without config\.json; give the folder that"),
-        (lambda folder: (folder / "config.json").write_text("{"), r"cannot be loaded .*not a valid JSON"),
-        (cut_in_half, r"cannot be loaded .*SafetensorError"),
-        (
-            lambda folder: (folder / "model.safetensors").unlink(),
-            r"cannot be loaded .*no file named model\.safetensors",
-        ),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"cannot be loaded"),
-        (lambda folder: [f.unlink() for f in folder.glob("tokenizer*")], r"cannot be loaded .*tokenizer"),
-        (enlarge_vocabulary, r"the tokenizer has \d+ tokens but the embedding only 320 rows"),
-    ],
-    ids=["no config", "bad config", "truncated", "no weights", "bad tokenizer", "no tokenizer", "too many tokens"],
-)
-def test_a_spoilt_folder_is_named(broken: Path, spoil: Callable[[Path], object], message: str):
+def as_parts(*files: str) -> Callable[[Path], None]:
+    """One file of weights, and an index that says that its tensors lie in `files`, in turn."""
+
+    def spoil(folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder / "one.safetensors")
+        names = load_file(folder / "one.safetensors")
+        place = {name: files[number % len(files)] for number, name in enumerate(names)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
+
+    return spoil
+
+
+class Trap:
+    """Opens a file where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, ("sprung", "w")
+
+
+def as_pickle(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({**weights, "trap": Trap()}, folder / "pytorch_model.bin")
+
+
+def edit_config(**changes: Any) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return spoil
+
+
+def edit(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    return lambda folder: edit_weights(folder, change)
+
+
+def put(value: float) -> Callable[[dict[str, torch.Tensor]], None]:
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        weights[MISSING].view(-1)[3] = value
+
+    return change
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda f: (f / "config.json").unlink(), r"is a folder without config\.json; give the folder that"),
+    "bad config": (lambda f: (f / "config.json").write_text("{"), r"cannot be loaded .*not a valid JSON"),
+    "truncated": (cut_in_half, r"model\.safetensors is no whole safetensors file \(\d+ bytes; .*copy it again"),
+    "empty": (lambda f: (f / "model.safetensors").write_bytes(b""), r"is no whole safetensors file \(0 bytes"),
+    "no weights": (
+        lambda f: (f / "model.safetensors").unlink(),
+        r"holds no weights: none of model\.safetensors, .*found",
+    ),
+    "a part is missing": (
+        as_parts("one.safetensors", "two.safetensors"),
+        r"names two\.safetensors, which is not there",
+    ),
+    "a part lies elsewhere": (as_parts("../one.safetensors"), r"names '\.\./one\.safetensors', which is outside"),
+    "bad index": (
+        lambda f: (as_parts("one.safetensors")(f), (f / "model.safetensors.index.json").write_text("{}")),
+        r"is no index of weights",
+    ),
+    "a weight is missing": (edit(lambda weights: weights.pop(MISSING)), rf"would be random: {MISSING}"),
+    "another shape": (
+        edit(lambda weights: weights.update({MISSING: torch.zeros(2, 2)})),
+        rf"another shape than config.json says: {MISSING} \(2, 2\), not \(\d+, \d+\)",
+    ),
+    "whole numbers": (
+        edit(lambda weights: weights.update({MISSING: weights[MISSING].int()})),
+        rf"whole numbers where weights belong \({MISSING}\)",
+    ),
+    "not a number": (edit(put(float("nan"))), rf"1 of its weights are infinite or not a number, in {MISSING}"),
+    "infinite": (edit(put(float("-inf"))), rf"1 of its weights are infinite or not a number, in {MISSING}"),
+    "a pickle": (as_pickle, r"a pickle with more in it than tensors, and none of it was run"),
+    "code of its own": (
+        edit_config(model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}),
+        r"needs code that comes with it, .*: model\.trust_remote_code=true",
+    ),
+    "bad tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), r"cannot be loaded"),
+    "no tokenizer": (lambda f: [file.unlink() for file in f.glob("tokenizer*")], r"cannot be loaded .*tokenizer"),
+    "too many tokens": (enlarge_vocabulary, r"the tokenizer has \d+ tokens but the embedding only 320 rows"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_folder_is_named(case: str, broken: Path):
+    spoil, message = SPOILT[case]
     spoil(broken)
-    with pytest.raises(UserError, match=f"(?s)model '.*broken'.*{message}"):
+    with pytest.raises(UserError, match=f"(?s)broken.*{message}"):
         causal_lm(path=str(broken))
+    assert not Path("sprung").exists()
+
+
+def test_code_that_is_not_needed_is_not_run_and_said_so(broken: Path):
+    """transformers knows the type, so builds its own; the checkpoint may mean another computation by it."""
+    edit_config(auto_map={"AutoModelForCausalLM": "own.Model"})(broken)
+    (broken / "own.py").write_text("open('sprung', 'w')")
+    with pytest.warns(CodeNotRunWarning, match=r"comes with code of its own, which was not run: transformers' Llama"):
+        causal_lm(path=str(broken))
+    assert not Path("sprung").exists()
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "~/nowhere", "a/b/c"])
