@@ -36,7 +36,7 @@ class Sample:
 
 
 def write_samples(file: Path, samples: Mapping[int, Sequence[Sample]]) -> None:
-    """Write samples, by the step that they were drawn after, as one row each, without secrets; no file where there is none."""
+    """Write samples by the step that they were drawn after, one row each, without secrets; no file where none is."""
     rows = redact([sample.as_row(step) for step, drawn in samples.items() for sample in drawn])
     if rows:
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lab.config.signature import TargetError, locate
+from dpo_lab.errors import UserError
 
 Plain = dict[str, Any]
 CrossCheck = Callable[[Plain], Iterator[str]]
@@ -205,6 +206,19 @@ def resume_or_fresh(cfg: Plain) -> Iterator[str]:
         yield "resume.run: fresh=true begins another attempt, which goes on with no other; use one of the two"
 
 
+def resumed_run_is_there(cfg: Plain) -> Iterator[str]:
+    """What is to be gone on with exists, which is known before data is read and weights are loaded."""
+    run, runs_dir = _group(cfg, "resume").get("run"), cfg.get("runs_dir")
+    if not isinstance(run, str) or not isinstance(runs_dir, str):
+        return
+    from dpo_lab.run.claim import find_run
+
+    try:
+        find_run(runs_dir, run)
+    except UserError as error:
+        yield str(error).replace(f"resume.run={run}: ", "resume.run: ", 1)
+
+
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
     every_process_has_items,
@@ -219,6 +233,7 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     nothing_is_chosen_on_the_test,
     sides_leave_something,
     resume_or_fresh,
+    resumed_run_is_there,
 )
 
 
