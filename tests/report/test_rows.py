@@ -43,6 +43,6 @@ def test_a_row_a_value_and_a_row_a_pair(runs: Path):
         ("sigmoid", 2, 0.6),
     ]
     pairs = pd.DataFrame(pair_rows(study))
-    assert len(pairs) == 4 and pairs["pair"].nunique() == 2 and pairs["prompt"].nunique() == 1
-    right = pairs[pairs["correct"] == 1.0]
+    assert (len(pairs), len(set(pairs["pair"])), len(set(pairs["prompt"]))) == (4, 2, 1)
+    right = pairs.query("correct == 1")
     assert right["chosen_length"].tolist() == [9, 9] and right["chosen_shift"].tolist() == [1.0, 1.0]
