@@ -73,9 +73,11 @@ def _run(folder: SweepFolder, record: SweepRecord, trials: "Trials", asked: Aske
             raise
         raise UserError("a search needs optuna, which is not installed: pip install 'dpo-lab[search]'") from error
     record = replace(record, num_jobs=trials.search.num_trials)
-    return run_sweep(
-        folder, record, lambda: SearchRun(trials, TrialStudy(trials.search, folder), folder).run(asked.launcher(folder))
-    )
+
+    def launch() -> int:
+        return SearchRun(trials, TrialStudy(trials.search, folder), folder).run(asked.launcher(folder))
+
+    return run_sweep(folder, record, launch)
 
 
 @final

@@ -55,7 +55,15 @@ def run_sweep(folder: SweepFolder, record: SweepRecord, launch: Callable[[], int
     Returns:
         0 where every job is finished (or was pruned by a search), whenever that was; else 1, or what `launch` gives, or
         the code of the signal that ended it.
+
+    Raises:
+        SweepClaimed: another command runs this sweep.
     """
+    with folder.claimed():
+        return _run_claimed(folder, record, launch)
+
+
+def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], int]) -> int:
     from dpo_lab.sweep.board import Board, console, summary, table
 
     folder.write(record)

@@ -56,7 +56,9 @@ def with_typed_search(content: Mapping[str, Any], overrides: Sequence[str]) -> t
         *path, last = override.key_or_group.split(".")
         node: Any = changed
         for name in path:
-            node = node[name] if isinstance(node.get(name), dict) else node.setdefault(name, {})
+            if not isinstance(node.get(name), dict):
+                node[name] = {}
+            node = node[name]
         node[last] = override.value()
     return changed, others
 

@@ -3,7 +3,8 @@
 import fcntl
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, final
@@ -113,6 +114,12 @@ class JobFolder:
         return False
 
 
+class SweepClaimed(UserError):  # noqa: N818 - says what is the case
+    """Another command is at work on this very sweep."""
+
+    exit_code = 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
     """sweep.json: what made the sweep, where it was asked for, and how many jobs it is known to have.
@@ -145,6 +152,21 @@ class SweepFolder:
         """All jobs that have begun, in order."""
         numbers = sorted(int(path.name) for path in (self.path / "jobs").glob("*") if path.name.isdigit())
         return [record for number in numbers if (record := self.job(number).read()) is not None]
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Nobody else runs this sweep during the block.
+
+        Raises:
+            SweepClaimed: somebody does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SweepClaimed(f"another process is at work on this sweep, in {self.path}: wait for it") from None
+            yield
 
     def write(self, record: SweepRecord) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,9 @@ def test_a_plan_runs_and_the_same_command_goes_on(conf: list[str], workplace: Pa
     assert main(["sweep", "two", "seed=8,1", "sweep.on_error=stop", *conf]) == 0
     assert [path.name for path in (workplace / "runs" / ".sweeps").iterdir()] == [folder.name]
     assert "6 finished (3 of them before)" in capsys.readouterr().err
+    with SweepFolder(folder).claimed():
+        assert main(command) == 5
+    assert "another process is at work on this sweep" in capsys.readouterr().err
 
 
 def test_a_sweep_goes_on_by_its_folder_whatever_became_of_the_plan(
