@@ -64,10 +64,12 @@ class Experiment:
         return [loader for loader in (self.validation, self.test) if loader is not None]
 
 
-def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> Experiment:
+def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, rank: int = 0) -> Experiment:
     """Build a run from its resolved, checked config: data, model, its start, tokens, reference, the rest.
 
-    `say` gets a line about each thing that takes time or was dropped.
+    Args:
+        say: gets a line about each thing that takes time or was dropped.
+        rank: of `trainer.num_devices` processes, the one whose share of each step is to be computed.
 
     Raises:
         UserError: for whatever the user can mend, before training begins.
@@ -103,7 +105,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
     else:
         say("reference: none, since the loss asks for none")
-    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"])
+    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
     num_steps = settings.num_steps(len(train))
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
@@ -153,9 +155,15 @@ def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objec
 
 
 def _loaders(
-    tokens: CachedTokens, view: View, policy: Policy, source: DataSource, settings: TrainerSettings, seed: int
+    tokens: CachedTokens,
+    view: View,
+    policy: Policy,
+    source: DataSource,
+    settings: TrainerSettings,
+    seed: int,
+    rank: int,
 ) -> tuple[WindowLoader, WindowLoader | None, WindowLoader | None]:
-    """Windows to train on, and to validate and test on where that data has any item."""
+    """Windows to train on, of each the share of `rank`; and to validate and test on, where that data has any item."""
     make_loader = partial(
         WindowLoader,
         view=view,
@@ -170,7 +178,8 @@ def _loaders(
         make_loader(dataset, shuffle=False, is_continued=False) if dataset and dataset.items(view) else None
         for dataset in held_out
     )
-    return make_loader(tokens.datasets["train"], shuffle=source.shuffle), validation, test
+    train = make_loader(tokens.datasets["train"], shuffle=source.shuffle, rank=rank, num_ranks=settings.num_devices)
+    return train, validation, test
 
 
 def _contents(source: DataSource, policy: Policy, reference: Reference | None) -> dict[str, str]:

@@ -229,7 +229,7 @@ def test_equal_kl_by_hand(workplace: Path):
         _line(workplace, "ipo", seed, {0.1: (3.0, level), 1.0: (1.0, level)})
         _line(workplace, "hinge", seed, {0.1: (9.0, 0.9), 1.0: (8.0, 0.9)})
     study = read_study([workplace], baseline="loss=sigmoid loss.beta=1")
-    found = {one.family: one for one in compare_families(study.cells, study.baseline, study.metric)}
+    found = {one.family: one for one in compare_families(study.cells, study.baseline, [study.metric])}
     assert found["loss=ipo"].overlap == (1.0, 2.0) and found["loss=ipo"].at_middle == pytest.approx((0.65, 0.65))
     assert found["loss=ipo"].test.difference == pytest.approx(0.0) and found["loss=ipo"].test.sd == pytest.approx(
         0.1 / 2**0.5
