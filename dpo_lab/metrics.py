@@ -5,7 +5,7 @@ rank with fewer rows, as much as the others.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,14 @@ from dpo_lab.types import LogProbs, LossOutput, PreferenceBatch
 SMALLEST = 1e-300
 TIE_NATS = 1e-4
 """Log-ratios of whole responses that are no further apart are the same: two ways of computing may differ by that."""
+
+
+class _Addition(NamedTuple):
+    """Values of one curve after the other, as many of each; a weight for each value of a single curve, else 1."""
+
+    names: tuple[str, ...]
+    values: Tensor
+    weight: Tensor | None = None
 
 
 @final
@@ -33,13 +41,17 @@ class Tally:
 
     def __init__(self) -> None:
         # What was added waits and is summed at once: a handful of operations, not a handful a curve.
-        self._waiting: list[tuple[str, Tensor, Tensor | None]] = []
+        self._waiting: list[_Addition] = []
         self._names: list[str] = []
         self._totals = torch.zeros(2, 0, dtype=torch.float64)
 
     def add(self, name: str, values: Tensor, weight: Tensor | None = None) -> None:
         """Add each of `values[n]` with its `weight` (1 unless given) to the curve `name`."""
-        self._waiting.append((name, values.detach(), None if weight is None else weight.detach()))
+        self._waiting.append(_Addition((name,), values.detach(), None if weight is None else weight.detach()))
+
+    def add_rows(self, names: Sequence[str], values: Tensor) -> None:
+        """Add the row of `values[names, n]` that stands at its place to each curve."""
+        self._waiting.append(_Addition(tuple(names), values.detach().reshape(-1)))
 
     def merge(self, other: "Tally") -> None:
         """Add everything that `other` has counted."""
@@ -87,7 +99,7 @@ class Tally:
         """Names, and ``Float64[2, names]``: sum and count of each."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            self._add_totals([name for name, _, _ in waiting], _totals_of(waiting))
+            self._add_totals([name for addition in waiting for name in addition.names], _totals_of(waiting))
         return self._names, self._totals
 
     def _add_totals(self, names: list[str], totals: Tensor) -> None:
@@ -103,17 +115,21 @@ class Tally:
             self._totals = both.new_zeros(2, len(self._names)).index_add(1, at, both)
 
 
-def _totals_of(waiting: list[tuple[str, Tensor, Tensor | None]]) -> Tensor:
-    """Sum and count of each addition, ``Float64[2, additions]``."""
-    sizes = [values.shape[0] for _, values, _ in waiting]
-    values = torch.cat([values for _, values, _ in waiting]).double()
-    counts, first = torch.ones_like(values), 0
-    for size, (_, _, weight) in zip(sizes, waiting, strict=True):
-        if weight is not None:
-            counts[first : first + size] = weight
-        first += size
-    lengths = torch.tensor(sizes, device=values.device)
-    return torch.stack([torch.segment_reduce(one, "sum", lengths=lengths) for one in (values * counts, counts)])
+def _totals_of(additions: Sequence[_Addition]) -> Tensor:
+    """Sum and count of each curve of each addition, ``Float64[2, curves]``."""
+    sizes = [len(one.values) // len(one.names) for one in additions for _ in one.names]
+    weights = [one.weight for one in additions if one.weight is not None]
+    values = [one.values if one.weight is None else one.values.double() * one.weight for one in additions]
+    flat = torch.cat([*values, *weights]).double()
+    lengths = torch.tensor([*sizes, *map(len, weights)], device=flat.device)
+    sums = torch.segment_reduce(flat, "sum", lengths=lengths)
+    counts = torch.tensor(sizes, dtype=torch.float64, device=flat.device)
+    at, number = 0, len(sizes)
+    for one in additions:
+        if one.weight is not None:
+            counts[at], number = sums[number], number + 1
+        at += len(one.names)
+    return torch.stack([sums[: len(sizes)], counts])
 
 
 def term_curve(name: str) -> str:
@@ -121,6 +137,7 @@ def term_curve(name: str) -> str:
     return f"loss/{name}"
 
 
+@torch.no_grad()
 def tally_batch(
     objective: Objective,
     outputs: dict[str, LossOutput],
@@ -140,22 +157,25 @@ def tally_batch(
         for name, values in output.extra.items():
             tally.add(name if len(objective.terms) == 1 else f"{name}/{term.name}", values)
     reward = first_reward(objective, outputs)
-    chosen, rejected = judged_rows(batch)
     ratio = None if reference is None else log_ratio(policy, reference)
-    curves_of = {"rewards": reward, "logps": policy.sum(), "log_ratios": ratio, "lengths": policy.length()}
-    for name, values in curves_of.items():
-        if values is None:
-            continue
-        tally.add(f"{name}/chosen", values[chosen])
-        if rejected is not None:
-            tally.add(f"{name}/rejected", values[rejected])
-        if name == "rewards" and len(batch.pairs):
-            margins = values[batch.pairs[:, 0]] - values[batch.pairs[:, 1]]
-            tally.add("rewards/margins", margins)
-            tied = margins == 0
-            if ratio is not None:
-                tied |= (ratio[batch.pairs[:, 0]] - ratio[batch.pairs[:, 1]]).abs() <= TIE_NATS
-            tally.add("rewards/accuracies", torch.where(tied, 0.5, (margins > 0).double()))
+    known = {"rewards": reward, "logps": policy.sum(), "log_ratios": ratio, "lengths": policy.length()}
+    names = [name for name, values in known.items() if values is not None]
+    table = torch.stack([values for values in known.values() if values is not None])
+    better, worse = judged_rows(batch)
+    chosen = table[:, better]
+    tally.add_rows([f"{name}/chosen" for name in names], chosen)
+    if worse is None:
+        return tally
+    rejected = table[:, worse]
+    tally.add_rows([f"{name}/rejected" for name in names], rejected)
+    if reward is not None and len(batch.pairs):  # judged one against the other, so side by side
+        differences = chosen - rejected
+        margins = differences[names.index("rewards")]
+        tied = margins == 0
+        if ratio is not None:
+            tied |= differences[names.index("log_ratios")].abs() <= TIE_NATS
+        tally.add("rewards/margins", margins)
+        tally.add("rewards/accuracies", torch.where(tied, 0.5, (margins > 0).double()))
     return tally
 
 
@@ -234,6 +254,8 @@ def predictions(
         "policy_log_prob": policy.sum(),
         "length": policy.length(),
     }
+    if batch.prompt_key is not None:
+        rows["prompt"] = batch.prompt_key
     if reference is not None:
         rows["reference_log_prob"] = reference.sum()
     reward = first_reward(objective, outputs)

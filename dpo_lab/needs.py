@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, get_type_hints
 
 from dpo_lab.types import LossOutput, State
 
@@ -142,7 +142,17 @@ class Objective:
         return {term.name: term(ingredients, states.get(term.name)) for term in self.terms}
 
 
+def is_composite(loss: Callable[..., Any]) -> bool:
+    """Whether `loss`, called with its knobs alone, gives an `Objective`; read from its return annotation."""
+    return get_type_hints(_bare(loss)).get("return") is Objective
+
+
 def _declares(loss: LossFunction, declaration: str) -> bool:
+    return bool(getattr(_bare(loss), declaration, False))
+
+
+def _bare(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of which `loss` is a partial, if it is one."""
     while isinstance(loss, partial):
         loss = loss.func
-    return bool(getattr(loss, declaration, False))
+    return loss

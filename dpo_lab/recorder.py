@@ -12,6 +12,7 @@ from torch import Tensor
 from dpo_lab.logger.logger import Logger
 from dpo_lab.metrics import Tally, curves
 from dpo_lab.run import RunFolder, hex_key
+from dpo_lab.run.predictions import SCHEMA
 from dpo_lab.start_checks import StartChecks
 from dpo_lab.types import Window
 
@@ -51,9 +52,8 @@ class Recorder(pl.Callback):
         self._seconds_before = 0.0
         self.validated_step: int | None = None
         self.last_validation: dict[str, float] = {}
-        self._val_tally = Tally()
-        self._val_rows: list[dict[str, Tensor]] = []
-        self._num_val_items = 0
+        self.tested_step: int | None = None
+        self._held_out = _HeldOut()
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to write on as if it were this one; rows so far are on disk afterwards."""
@@ -87,27 +87,44 @@ class Recorder(pl.Callback):
     ) -> None:
         step = trainer.global_step
         self._tally.merge(pl_module.last_tally)
-        self._num_items += sum(micro_batch.num_items for micro_batch in batch)
+        self._num_items += pl_module.last_num_items
         if self._logger.wants(step) or step == self._num_steps:
             self.add(step, curves(pl_module.objective, self._tally, prefix="train"))
             self._tally = Tally()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._val_tally, self._val_rows, self._num_val_items = Tally(), [], 0
+        self._held_out = _HeldOut()
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._val_tally.merge(pl_module.last_tally)
-        self._val_rows.extend(outputs)
-        self._num_val_items += sum(micro_batch.num_items for micro_batch in batch)
+        self._held_out.add(pl_module.last_tally, outputs, pl_module.last_num_items)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
-        row = self.last_validation = curves(pl_module.objective, self._val_tally, prefix="val")
-        self.add(step, row | {f"val/num_{self._unit}": self._num_val_items})
-        self._folder.append_predictions(prediction_columns(step, self._val_rows))
-        self._val_rows = []
+        self.last_validation = curves(pl_module.objective, self._held_out.tally, prefix="val")
+        self.add(step, self.last_validation | {f"val/num_{self._unit}": self._held_out.num_items})
+        self._keep_predictions(step, "val")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._held_out = _HeldOut()
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._held_out.add(pl_module.last_tally, outputs, pl_module.last_num_items)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Into the last row, with the step whose weights were tested: with trainer.save=best an earlier one."""
+        last = trainer.global_step
+        step = last if self.tested_step is None else self.tested_step
+        row = curves(pl_module.objective, self._held_out.tally, prefix="test")
+        self.add(last, row | {f"test/num_{self._unit}": self._held_out.num_items, "test/step": step})
+        self._keep_predictions(step, "test")
+
+    def _keep_predictions(self, step: int, split: str) -> None:
+        self._folder.append_predictions(prediction_columns(step, self._held_out.rows, split=split))
+        self._held_out = _HeldOut()
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Put `values` into the row of `step`, which is written when the next step begins."""
@@ -154,16 +171,31 @@ class Recorder(pl.Callback):
         self.flush()
 
 
-def prediction_columns(step: int, batches: list[dict[str, Tensor]]) -> dict[str, list[Any]]:
+class _HeldOut:
+    """What is gathered while validating or testing."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.rows: list[dict[str, Tensor]] = []
+        self.num_items = 0
+
+    def add(self, tally: Tally, rows: list[dict[str, Tensor]], num_items: int) -> None:
+        self.tally.merge(tally)
+        self.rows.extend(rows)
+        self.num_items += num_items
+
+
+def prediction_columns(step: int, batches: list[dict[str, Tensor]], *, split: str = "val") -> dict[str, list[Any]]:
     """Columns of predictions.parquet for one evaluation; groups are numbered through over its batches."""
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("key", "group", "role", "policy_log_prob", "reference_log_prob", "length", "reward")
-    }
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names if name not in ("step", "split")}
     num_groups = 0
     for batch in batches:
         rows = {name: values.tolist() for name, values in batch.items()}
         num_rows = len(rows["group"])
         columns["key"] += [hex_key(high, low) for high, low in rows["key"]]
+        columns["prompt"] += (
+            [hex_key(high, low) for high, low in rows["prompt"]] if "prompt" in rows else [None] * num_rows
+        )
         columns["group"] += [group + num_groups for group in rows["group"]]
         columns["role"] += [ROLES[role] for role in rows["role"]]
         columns["length"] += [int(length) for length in rows["length"]]
@@ -172,4 +204,4 @@ def prediction_columns(step: int, batches: list[dict[str, Tensor]]) -> dict[str,
             columns[name] += rows.get(name, [None] * num_rows)
         num_groups += max(rows["group"]) + 1
     num_rows = len(columns["key"])
-    return {"step": [step] * num_rows, "split": ["val"] * num_rows, **columns}
+    return {"step": [step] * num_rows, "split": [split] * num_rows, **columns}

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def read_samples(file: Path, *, step: int) -> list[Sample]:
 def draw_samples(
     policy: Policy,
     reference: Reference | None,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Encoded],
     settings: SampleSettings,
     *,
     seed: int,
@@ -80,15 +80,15 @@ def draw_samples(
     for start in range(0, len(wanted), BATCH):
         batch = wanted[start : start + BATCH]
         responses = policy.sample(batch, generator=generator, max_new_tokens=settings.max_new_tokens)
-        groups = [Encoded(tuple(p), (tuple(r),)) for p, r in zip(batch, responses, strict=True)]
+        groups = [replace(p, responses=(tuple(r),)) for p, r in zip(batch, responses, strict=True)]
         device = next(policy.parameters()).device
         inputs = {name: tensor.to(device) for name, tensor in policy.collate(groups).items()}
         own = policy.log_prob(inputs).sum().tolist()
         other = [None] * len(batch) if reference is None else reference.log_prob(inputs).sum().tolist()
         for prompt, response, mine, theirs in zip(batch, responses, own, other, strict=True):
-            text = policy.decode(response)
+            text = policy.decode(prompt, response)
             reward = None if true_reward is None else true_reward(text)
-            samples.append(Sample(policy.decode(prompt), text, len(response), mine, theirs, reward))
+            samples.append(Sample(policy.decode_prompt(prompt), text, len(response), mine, theirs, reward))
     policy.train(was_training)
     return samples
 

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
-from dpo_lab.module import PreferenceModule
+from dpo_lab.module import PreferenceModule, Scored
+from dpo_lab.ranks import gather_over_ranks
+from dpo_lab.reference.rounding import same_within
 from dpo_lab.types import Window
-
-TOLERANCE_NATS = {"32-true": 1e-3, "bf16-mixed": 5e-2}
-"""Largest log-ratio of a whole response before the first update where policy and reference are the same weights."""
 
 GRADIENT_UPDATES = 3
 MOVE_UPDATES = 10
@@ -41,13 +40,18 @@ class StartChecks(pl.Callback):
         *,
         reference_is_policy: bool,
         dropout: float,
-        precision: str,
+        is_exact: bool,
         zero_gradient_ok: tuple[str, ...],
         num_steps: int,
     ):
-        """`reference_is_policy`: the reference holds the weights that the policy starts from."""
+        """
+        Args:
+            reference_is_policy: the reference holds the weights that the policy starts from.
+            is_exact: log-probs are computed in float32 throughout.
+        """
         self.results: dict[str, float] = {}
-        self._tolerance = TOLERANCE_NATS[precision] if reference_is_policy and dropout == 0 else None
+        self._starts_at_zero = reference_is_policy and dropout == 0
+        self._is_exact = is_exact
         self._zero_gradient_ok = zero_gradient_ok
         self._gradient_updates = min(GRADIENT_UPDATES, num_steps)
         self._move_updates = min(MOVE_UPDATES, num_steps)
@@ -79,22 +83,25 @@ class StartChecks(pl.Callback):
             return
         self._without_gradient = {name for name, tensor in pl_module.policy.named_parameters() if tensor.requires_grad}
         self._first_values = _sample_values(pl_module)
-        if self._tolerance is not None and pl_module.reference is not None:
-            self._check_log_ratio(trainer, pl_module, batch, self._tolerance)
+        if self._starts_at_zero and pl_module.reference is not None:
+            pl_module.watch = self._check_log_ratio
 
-    def _check_log_ratio(self, trainer: pl.Trainer, module: PreferenceModule, window: Window, tolerance: float) -> None:
-        assert module.reference is not None
-        with torch.no_grad(), trainer.precision_plugin.train_step_context():
-            inputs, key = window[0].inputs, window[0].key
-            ratio = log_ratio(module.policy.log_prob(inputs), module.reference.log_prob(inputs, key))
-        largest = float(ratio.abs().max())
+    @torch.no_grad()
+    def _check_log_ratio(self, part: Scored) -> None:
+        """Of what the first step computes anyway, before its way back."""
+        policy, reference = part.measured.policy, part.measured.reference
+        assert reference is not None
+        size, tolerance = log_ratio(policy, reference).abs(), same_within(policy.length(), is_exact=self._is_exact)
+        largest = max(float(size.max()), self.results.get("sanity/initial_log_ratio", 0.0))
         self.results["sanity/initial_log_ratio"] = largest
-        if not largest <= tolerance:
+        worst = int((size - tolerance).argmax())
+        if not bool(size[worst] <= tolerance[worst]):
             raise StartCheckError(
-                f"before the first update policy and reference hold the same weights, yet a log-ratio of {largest:.3g} "
-                f"nats was found (tolerance {tolerance:g}). Likely causes: dropout that model.dropout does not "
-                "reach; a model whose output depends on the other rows of a batch; different precision of policy and "
-                "reference; log-probs on disk that are not the reference's (reference.cache=off computes them)"
+                "before the first update policy and reference hold the same weights, yet a response has a log-ratio of "
+                f"{float(size[worst]):.3g} nats (tolerance {float(tolerance[worst]):.2g}). Likely causes: "
+                "dropout that model.dropout does not reach; a model whose output depends on the other rows of a batch; "
+                "different precision of policy and reference; log-probs on disk that are not the reference's "
+                "(reference.cache=off computes them)"
             )
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
@@ -116,6 +123,10 @@ class StartChecks(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._num_updates += 1
+        pl_module.watch = None
+        if self._num_updates == 1 and "sanity/initial_log_ratio" in self.results:
+            largest = gather_over_ranks(self.results["sanity/initial_log_ratio"])
+            self.results["sanity/initial_log_ratio"] = max(largest)
         # None where a shorter run, of which this is the continuation, has made the check.
         if self._num_updates == self._move_updates and self._first_values:
             self._check_moves(pl_module)

@@ -7,7 +7,7 @@ logarithms (nats). A mask is True where a position counts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,13 +15,29 @@ from torch import Tensor
 
 
 class Message(TypedDict):
-    """One turn of a chat: ``{"role": "user", "content": "Hello"}``."""
+    """One turn of a chat: ``{"role": "user", "content": "Hello"}``.
+
+    `start` is there where the turn is a span of a passage (the system's turn): the character at which it begins.
+    """
 
     role: str
     content: str
+    start: NotRequired[int]
 
 
 Text = str | list[Message]
+
+
+class ImageFile(NamedTuple):
+    """An image that a prompt shows: where it lies, and the sha256 (hex) of its bytes when the data was read."""
+
+    path: str
+    sha256: str
+
+
+ResponseKind = Literal["tokens", "class", "span"]
+"""What the ids of a response are: tokens that follow the prompt; one class of several; the positions, inside of the
+prompt, of a span's first and last token. A class and a span take no room of their own."""
 
 Pairs = Int[Tensor, " p 2"]
 """Row indices of a batch, one line a pair: (chosen row, rejected row)."""
@@ -83,18 +99,23 @@ class Example:
 class Encoded:
     """An `Example` in token space: the prompt once, each response without it.
 
-    >>> Encoded(prompt=(1, 40, 41), responses=((50, 2), (51, 52, 2)), num_bos=1).prompt[0]
+    >>> Encoded(prompt=(1, 40, 41), responses=((50, 2), (51, 52, 2)), num_head=1).prompt[0]
     1
 
     The boundary between prompt and response is a boundary between two lists of ids, never a length to
-    subtract. `num_bos` (0 or 1) leading ids of the prompt survive any truncation. `num_boundary_merges`
-    counts the responses whose first token would have merged with the end of the prompt.
+    subtract. `num_head` leading ids of the prompt and `num_tail` last ones survive any truncation: a
+    beginning-of-sequence token, the question in front of a passage, an encoder's separators. `num_boundary_merges`
+    counts the responses whose first token would have merged with the end of the prompt. `images` are those that the
+    prompt shows, in the order of their places in it.
     """
 
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
-    num_bos: int = 0
+    num_head: int = 0
     num_boundary_merges: int = 0
+    num_tail: int = 0
+    kind: ResponseKind = "tokens"
+    images: tuple[ImageFile, ...] = ()
 
 
 class PreferenceBatch(NamedTuple):
@@ -113,9 +134,10 @@ class PreferenceBatch(NamedTuple):
     [3, 2]
 
     `inputs` is whatever the policy's own `log_prob` eats. `group[n]` names the prompt a row answers.
-    `key[n]` is a 128-bit hash (two int64) of the token ids of prompt and response as scored. `pairs` is
-    empty where the objective does not ask for pairs. Indices are integers: they survive any precision. Every
-    further view is None where the objective does not ask for it.
+    `key[n]` is a 128-bit hash (two int64) of the token ids of prompt and response as scored, and of the contents of
+    images; `prompt_key[n]` is that of the prompt alone. `pairs` is empty where the objective does not ask for pairs.
+    Indices are integers: they survive any precision. Every further view is None where the objective does not ask for
+    it.
     """
 
     inputs: dict[str, Tensor]
@@ -128,6 +150,7 @@ class PreferenceBatch(NamedTuple):
     scores: Scores | None = None
     win_probability: WinProbability | None = None
     drift: Drift | None = None
+    prompt_key: Int[Tensor, " n 2"] | None = None
 
     @property
     def num_items(self) -> int:

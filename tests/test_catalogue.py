@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,11 +13,12 @@ from dpo_lab.catalogue.arguments import Argument, read_arguments
 from dpo_lab.catalogue.curve import Curve
 from dpo_lab.catalogue.curves import batch, compute_picture, evaluate
 from dpo_lab.catalogue.docstring import Paper, read_docstring
-from dpo_lab.catalogue.entry import KINDS, Entry, names, read_entries, read_entry
+from dpo_lab.catalogue.entry import KINDS, Entry, names, read_entries, read_entry, set_names
 from dpo_lab.catalogue.page import write_page
 from dpo_lab.config.signature import locate, read_target
 from dpo_lab.config.values import explain
 from dpo_lab.errors import UserError
+from dpo_lab.loss import kto, modified
 from dpo_lab.needs import INGREDIENTS
 from dpo_lab.paths import CONF_DIR
 from dpo_lab.ranges import BelowHalf, Fraction, NonNegativeInt, Positive, Probability
@@ -70,6 +72,8 @@ def test_sigmoid_in_full() -> None:
         "further_papers": [],
         "needs": ["policy", "reference", "pairs"],
         "whole_batch": False,
+        "modifiers": ["label_smoothing", "confidence", "alpha"],
+        "config": {"_target_": "dpo_lab.loss.sigmoid.sigmoid", "beta": 0.1, "label_smoothing": 0.0},
     }
     assert beta.pop("meaning").startswith("strength of the pull to the reference")
     nothing = {"nullable": False, "choices": None}
@@ -94,9 +98,38 @@ def test_kinds_follow_from_needs_and_composites_are_built() -> None:
     assert (terms.type, terms.shown_default) == ("losses", "1 sigmoid + 0.1 sft")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_modifiers_are_said_of_the_losses_that_take_them_and_of_no_other(name: str) -> None:
+    entry = read_entry(name)
+    if entry.modifiers:
+        assert len(modified(base=entry.function, label_smoothing=0.1).terms) == 1
+    else:
+        with pytest.raises(UserError, match=f"{name} takes no modifier"):
+            modified(base=entry.function, label_smoothing=0.1)
+    assert bool(entry.modifiers) == (name in re.split("[:,] ", not_modified())[1:])
+
+
+def not_modified() -> str:
+    with pytest.raises(UserError, match="Losses that take them: ") as raised:
+        modified(base=kto)
+    return str(raised.value).partition("Losses that take them")[2]
+
+
+def test_a_set_of_another_library_is_the_loss_with_its_arguments() -> None:
+    found = read_entry("trl_1_16/ipo")
+    assert found.summary.startswith('TRL 1.16, DPOTrainer: loss_type="ipo". Log-ratios per token')
+    assert [argument.default for argument in found.arguments] == [0.1, "mean"]
+    assert found.docstring == read_entry("ipo").docstring
+    config = read_entry("llama_factory/sigmoid_bco").to_json()["config"]
+    assert {name: term["weight"] for name, term in config["terms"].items()} == {"preference": 0.5, "quality": 0.5}
+    assert set(names()).isdisjoint(set_names())
+
+
 def test_the_nearest_loss_is_suggested() -> None:
     with pytest.raises(UserError, match=r"^sigmod: no such loss; did you mean sigmoid\? known: .*, ipo, "):
         read_entry("sigmod")
+    with pytest.raises(UserError, match=r"^trl_1_16/ip: no such loss; did you mean trl_1_16/ipo\? known: eric_"):
+        read_entry("trl_1_16/ip")
 
 
 def sample(

@@ -3,8 +3,8 @@ from functools import partial
 import pytest
 import torch
 
-from dpo_lab.loss import ipo, kto, plackett_luce, s_dpo, sft, sigmoid, tdpo1
-from dpo_lab.needs import INGREDIENTS, IngredientError, Objective, Term, read_needs
+from dpo_lab.loss import ipo, kto, plackett_luce, rpo, s_dpo, sft, sigmoid, tdpo1
+from dpo_lab.needs import INGREDIENTS, IngredientError, Objective, Term, is_composite, read_needs
 from dpo_lab.types import LossOutput
 
 
@@ -15,6 +15,15 @@ def test_needs_are_what_stands_before_the_star():
 
 def test_bound_knobs_are_no_needs():
     assert read_needs(partial(ipo, beta=0.2, normalization="mean")) == ("policy", "reference", "pairs")
+
+
+def test_a_sum_of_losses_is_told_by_its_return_annotation():
+    """Also where it is text, as under ``from __future__ import annotations``."""
+
+    def postponed(*, beta: "float" = 0.1) -> "Objective": ...
+
+    assert [is_composite(loss) for loss in (rpo, partial(rpo, beta=0.2), postponed)] == [True] * 3
+    assert [is_composite(loss) for loss in (sigmoid, partial(sigmoid, beta=0.2), kto)] == [False] * 3
 
 
 def test_an_unknown_ingredient_fails_with_the_list():

@@ -6,6 +6,7 @@ import torch
 from dpo_lab.reference.frozen import frozen
 from dpo_lab.samples import Sample, draw_samples, summarize
 from dpo_lab.sampling import SampleSettings
+from dpo_lab.types import Encoded
 from tests.small import small_dataset, small_policy
 
 
@@ -30,7 +31,7 @@ def test_unknown_reward_and_reference_are_left_out():
 
 def test_policy_that_is_its_reference_has_no_divergence():
     policy = small_policy()
-    prompts = [example.prompt for example in small_dataset(policy).encoded]
+    prompts = small_dataset(policy).encoded
     settings = SampleSettings(num=10, max_new_tokens=6)
     samples = draw_samples(policy, frozen(policy), prompts, settings, seed=1, true_reward=len)
     assert len(samples) == 10
@@ -41,7 +42,7 @@ def test_policy_that_is_its_reference_has_no_divergence():
 def test_same_seed_same_samples_and_nothing_else_moves():
     policy = small_policy()
     policy.train()
-    prompts = [example.prompt for example in small_dataset(policy).encoded]
+    prompts = small_dataset(policy).encoded
     settings = SampleSettings(num=5, max_new_tokens=6)
     state, weights = torch.get_rng_state(), policy.fingerprint()
     first = draw_samples(policy, None, prompts, settings, seed=1, true_reward=None)
@@ -53,4 +54,6 @@ def test_same_seed_same_samples_and_nothing_else_moves():
 
 
 def test_none_asked_for():
-    assert draw_samples(small_policy(), None, [[1]], SampleSettings(num=0), seed=0, true_reward=None) == []
+    assert (
+        draw_samples(small_policy(), None, [Encoded((1,), ())], SampleSettings(num=0), seed=0, true_reward=None) == []
+    )

@@ -1,5 +1,7 @@
 """Several micro-batches joined into one batch are the batch that they were cut from."""
 
+from typing import Any
+
 import torch
 from torch.testing import assert_close
 
@@ -23,6 +25,7 @@ def part(width: int, first: float) -> tuple[PreferenceBatch, Measured]:
         scores=torch.tensor([first, 1.0]),
         win_probability=torch.tensor([0.8]),
         drift=torch.tensor([0]),
+        prompt_key=torch.tensor([[7, 8], [7, 8]]),
     )
     token = torch.full((2, width), -first)
     mask = torch.ones(2, width, dtype=torch.bool)
@@ -39,12 +42,14 @@ def test_views_point_at_the_same_responses():
     assert batch.scores is not None and batch.scores.tolist() == [5.0, 1.0, 6.0, 1.0]
     assert batch.win_probability is not None and len(batch.win_probability) == 2
     assert batch.drift is not None and batch.drift.tolist() == [0, 2]
+    assert batch.prompt_key is not None and batch.prompt_key.tolist() == [[7, 8]] * 4
 
 
 def test_what_is_not_there_stays_so():
-    bare = part(2, 5.0)[0]._replace(ranking=None, labels=None, scores=None, win_probability=None, drift=None)
+    nothing: dict[str, Any] = dict.fromkeys(PreferenceBatch._fields[5:])
+    bare = part(2, 5.0)[0]._replace(**nothing)
     joined = join_batches([bare, bare])
-    assert joined[5:] == (None,) * 5
+    assert joined[5:] == (None,) * 6
 
 
 def test_measured_rows_are_padded_to_the_longest():

@@ -4,13 +4,17 @@ import fnmatch
 
 import pytest
 import torch
+from torch import Tensor
 
 from dpo_lab.loss.hinge import hinge
 from dpo_lab.loss.sigmoid import sigmoid
 from dpo_lab.model.causal_lm import CausalLM
+from dpo_lab.model.policy import Inputs
 from dpo_lab.needs import Objective, Term
-from dpo_lab.reference.frozen import frozen
+from dpo_lab.reference.frozen import FrozenReference, frozen
+from dpo_lab.reference.rounding import is_exact, same_within
 from dpo_lab.start_checks import StartCheckError, StartChecks, WeightsBarelyMoveWarning
+from dpo_lab.types import LogProbs
 from tests.small import small_loader, small_policy, train_module
 
 OBJECTIVE = Objective((Term("sigmoid", sigmoid),))
@@ -20,7 +24,7 @@ def checks(num_steps: int = 12, **changes) -> StartChecks:
     settings = {
         "reference_is_policy": True,
         "dropout": 0.0,
-        "precision": "32-true",
+        "is_exact": True,
         "zero_gradient_ok": (),
         "num_steps": num_steps,
     }
@@ -45,6 +49,34 @@ def test_healthy_run_passes_and_is_recorded():
 def test_reference_that_is_not_the_policy_is_noticed():
     with pytest.raises(StartCheckError, match="log-ratio of"):
         train(small_policy(seed=1), checks(), small_policy(seed=2))
+
+
+def test_every_row_of_the_first_window_is_looked_at_and_no_pass_is_made_for_it():
+    """24 pairs in micro-batches of 5: a reference that is off in the last rows alone is found, at 24 pairs asked."""
+    policy = small_policy()
+    reference, num_asked = frozen(policy), 0
+
+    def off_at_the_end(inputs: Inputs, key: Tensor | None = None) -> LogProbs:
+        nonlocal num_asked
+        token, mask = FrozenReference.log_prob(reference, inputs, key)  # type: ignore[arg-type]
+        num_asked += len(token) // 2
+        return LogProbs(token - 0.01 * mask * (num_asked == 24), mask)
+
+    reference.log_prob = off_at_the_end  # type: ignore[method-assign]
+    loader = small_loader(policy, 24, global_batch_size=24, micro_batch_size=5)
+    with pytest.raises(StartCheckError, match=r"tolerance 0\.001"):
+        train_module(policy, reference, OBJECTIVE, loader, num_steps=1, callbacks=[checks(1)])
+    assert num_asked == 24
+
+
+def test_tolerance_of_bfloat16_grows_with_the_root_of_the_length():
+    """0.05 nats a decision, 0.5 for 100: what rows of other batches may differ by, and what is no more rounding."""
+    lengths = torch.tensor([1, 100])
+    assert same_within(lengths, is_exact=True).tolist() == pytest.approx([1e-3, 1e-3])
+    assert same_within(lengths, is_exact=False).tolist() == pytest.approx([0.05, 0.5])
+    assert is_exact(precision="32-true", dtype="float32")
+    assert not is_exact(precision="32-true", dtype="bfloat16")
+    assert not is_exact(precision="bf16-mixed", dtype="float32")
 
 
 def test_named_other_reference_is_not_checked():

@@ -12,7 +12,7 @@ from dpo_lab.data.view import View, view_of
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.causal_lm import causal_lm
-from dpo_lab.model.causal_policy import CausalLM
+from dpo_lab.model.chat_template import set_chat_template
 from dpo_lab.model.lora import TOKENIZER_FILE, base_of, is_adapter_folder
 from dpo_lab.model.policy import Policy
 from dpo_lab.model.text_encoding import TextEncoder
@@ -46,13 +46,12 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
 
 def special_tokens_of(policy: Policy) -> tuple[str, ...]:
     """Texts that the tokenizer of `policy` reads as special tokens; none where it has no tokenizer of transformers."""
-    return special_tokens(policy.encoder.tokenizer) if isinstance(policy, CausalLM) else ()
+    return () if policy.tokenizer is None else special_tokens(policy.tokenizer)
 
 
 def encoding_of(policy: Policy) -> Encoding:
     """How `policy` encodes."""
-    tokenizer = policy.encoder.tokenizer if isinstance(policy, CausalLM) else None
-    return Encoding(policy.encode, policy.end_id, policy.encoding_fingerprint(), tokenizer)
+    return Encoding(policy.encode, policy.end_id, policy.encoding_fingerprint(), policy.tokenizer)
 
 
 def build_source(config: Mapping[str, Any], **instead: Any) -> DataSource:
@@ -72,13 +71,14 @@ def build_view(config: Mapping[str, Any], source: DataSource) -> View:
     return view_of(objective.needs, objective.best_alone, source.max_length)
 
 
-def build_encoding(config: Mapping[str, Any], texts: Sequence[str]) -> Encoding:
+def build_encoding(config: Mapping[str, Any], texts: Sequence[str], classes: Sequence[str] | None = None) -> Encoding:
     """How the policy of `config` would encode.
 
     No weights are loaded for ``model=causal_lm`` and none are drawn for ``model=tiny``; any other policy is built.
 
     Args:
         texts: what a tokenizer may be trained on, as `dpo_lab.assemble.experiment.corpus` gives it.
+        classes: `DataSource.classes`.
 
     Raises:
         UserError: where the model or its tokenizer cannot be had.
@@ -89,7 +89,7 @@ def build_encoding(config: Mapping[str, Any], texts: Sequence[str]) -> Encoding:
         return _encoding(TextEncoder(train_tokenizer(texts, node["vocab_size"])))
     if target is causal_lm:
         return _of_causal_lm(node)
-    return encoding_of(instantiate(node, packages, corpus=texts, seed=0, adapter_seed=0))
+    return encoding_of(instantiate(node, packages, corpus=texts, classes=classes, seed=0, adapter_seed=0))
 
 
 def _of_causal_lm(node: Mapping[str, Any]) -> Encoding:
@@ -112,16 +112,8 @@ def _of_causal_lm(node: Mapping[str, Any]) -> Encoding:
         tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_path or path, **options)
     except Exception as error:  # tokenizers and code of a model raise types of their own
         raise UserError(f"the tokenizer of {path!r} cannot be loaded: {type(error).__name__}: {error}") from error
-    if node["chat_template"] is not None:
-        tokenizer.chat_template = _read_template(node["chat_template"])
+    set_chat_template(tokenizer, node["chat_template"])
     return _encoding(TextEncoder(tokenizer))
-
-
-def _read_template(file: str) -> str:
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.chat_template: no file {file}")
-    return path.read_text(encoding="utf-8")
 
 
 def _encoding(encoder: TextEncoder) -> Encoding:

@@ -1,6 +1,6 @@
-"""What is measured of a run besides its training: validation and samples."""
+"""What is measured of a run besides its training: validation, samples, and once, at the end, the test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytorch_lightning as pl
@@ -9,8 +9,10 @@ from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.data.view import UNITS
 from dpo_lab.errors import UserError
 from dpo_lab.module import PreferenceModule
+from dpo_lab.ranks import from_first_rank, num_ranks, rank
 from dpo_lab.recorder import Recorder
 from dpo_lab.samples import Sample, draw_samples, summarize
+from dpo_lab.types import Window
 
 
 def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None = None) -> None:
@@ -34,22 +36,32 @@ def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None 
         )
 
 
+def validation_of(experiment: Experiment) -> Iterable[Window] | None:
+    """What this rank validates on."""
+    whole = experiment.validation
+    return whole if whole is None or num_ranks() == 1 else whole.whole_windows(rank(), num_ranks())
+
+
 def evaluate(
     experiment: Experiment,
     trainer: pl.Trainer,
     module: PreferenceModule,
-    recorder: Recorder,
+    recorder: Recorder | None,
     step: int,
     *,
     num_samples: int | None = None,
 ) -> list[Sample]:
-    """Validation and samples at the policy's present weights, into the row of `step`.
+    """Validation, on all ranks, and samples, of the first one, at the policy's present weights, into the row of `step`.
 
     Args:
+        recorder: None on every rank but the first.
         num_samples: None is what the config says.
     """
-    if experiment.validation is not None and recorder.validated_step != step:
-        trainer.validate(module, experiment.validation, verbose=False)
+    validation = validation_of(experiment)
+    if validation is not None and from_first_rank(recorder is not None and recorder.validated_step != step):
+        trainer.validate(module, validation, verbose=False)
+    if recorder is None:
+        return []
     settings = experiment.samples if num_samples is None else replace(experiment.samples, num=num_samples)
     if settings.num == 0:
         return []
@@ -62,13 +74,22 @@ def evaluate(
     samples = draw_samples(
         experiment.policy,
         reference if reference is not None and reference.is_distribution else None,
-        [example.prompt for example in encoded[: settings.num]],
+        encoded[: settings.num],
         settings,
         seed=experiment.seeds["sampling"],
         true_reward=experiment.source.true_reward,
     )
     recorder.add(step, summarize(samples))
     return samples
+
+
+def test_once(
+    experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, recorder: Recorder, step: int
+) -> None:
+    """What the weights of `step`, which are those that the policy holds and keeps, say of the test split, if any."""
+    if experiment.test is not None:
+        recorder.tested_step = step
+        trainer.test(module, experiment.test, verbose=False)
 
 
 def summarize_run(
@@ -80,11 +101,14 @@ def summarize_run(
 ) -> None:
     """Say, and give the logger, what the run came to; `last` is its last logged row."""
     old, new = summarize(before), summarize(after)
-    shown = {name: value for name, value in last.items() if name.startswith(("val/", "samples/"))}
+    shown = {name: value for name, value in last.items() if name.startswith(("val/", "test/", "samples/"))}
     experiment.logger.summary({**shown, "num_steps": experiment.num_steps, "data_report": experiment.report.as_dict()})
-    if "val/rewards/accuracies" in last:
-        unit = UNITS[experiment.train.view.kind]
-        say(f"validation: accuracy {last['val/rewards/accuracies']:.3f} on {last[f'val/num_{unit}']:.0f} {unit}")
+    unit = UNITS[experiment.train.view.kind]
+    for side, name in (("val", "validation"), ("test", "test")):
+        if f"{side}/rewards/accuracies" in last:
+            at = f", weights of step {last['test/step']:.0f}" if side == "test" else ""
+            accuracy, num_items = last[f"{side}/rewards/accuracies"], last[f"{side}/num_{unit}"]
+            say(f"{name}: accuracy {accuracy:.3f} on {num_items:.0f} {unit}{at}")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
             values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))

@@ -43,6 +43,7 @@ class Experiment:
     report: DataReport
     train: WindowLoader
     validation: WindowLoader | None
+    test: WindowLoader | None
     make_optimizer: OptimizerFactory
     trainer: TrainerSettings
     logger: Logger
@@ -57,11 +58,18 @@ class Experiment:
     reference_is_policy: bool
     """Whether before the first update the reference gives exactly what the policy gives."""
 
+    @property
+    def held_out(self) -> list[WindowLoader]:
+        """What is scored and never trained on."""
+        return [loader for loader in (self.validation, self.test) if loader is not None]
 
-def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> Experiment:
+
+def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, rank: int = 0) -> Experiment:
     """Build a run from its resolved, checked config: data, model, its start, tokens, reference, the rest.
 
-    `say` gets a line about each thing that takes time or was dropped.
+    Args:
+        say: gets a line about each thing that takes time or was dropped.
+        rank: of `trainer.num_devices` processes, the one whose share of each step is to be computed.
 
     Raises:
         UserError: for whatever the user can mend, before training begins.
@@ -76,17 +84,19 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     logger.check()
     source: DataSource = build("data")
     view = view_of(objective.needs, objective.best_alone, source.max_length)
-    source.report.left_out += check_view(view, source.train, source.validation)
+    source.report.left_out += check_view(view, source.train, source.validation, source.test)
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed
-    policy: Policy = build("model", corpus=corpus(source), seed=init_seed, adapter_seed=seeds["init"])
-    _check_length(source, policy)
+    policy: Policy = build(
+        "model", corpus=corpus(source), classes=source.classes, seed=init_seed, adapter_seed=seeds["init"]
+    )
+    check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
     start_found = None
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
-    tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
+    tokens = tokens_of(policy, source, cache_dir)
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
@@ -95,7 +105,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
     else:
         say("reference: none, since the loss asks for none")
-    train, validation = _loaders(tokens, view, policy, source, settings, seeds["order"])
+    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
     num_steps = settings.num_steps(len(train))
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
@@ -109,6 +119,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         report=report,
         train=train,
         validation=validation,
+        test=test,
         make_optimizer=_bind_optimizer(config, packages, num_steps),
         trainer=settings,
         logger=logger,
@@ -117,7 +128,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         num_steps=num_steps,
         warmup_steps=warmup_steps,
         contents=contents,
-        dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout")),
+        dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout", "token_dropout")),
         start_found=start_found,
         tokens_found=tokens.hit,
         reference_is_policy=_reference_is_policy(policy, contents),
@@ -144,9 +155,15 @@ def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objec
 
 
 def _loaders(
-    tokens: CachedTokens, view: View, policy: Policy, source: DataSource, settings: TrainerSettings, seed: int
-) -> tuple[WindowLoader, WindowLoader | None]:
-    """Windows to train on, and to validate on where the validation data has any item."""
+    tokens: CachedTokens,
+    view: View,
+    policy: Policy,
+    source: DataSource,
+    settings: TrainerSettings,
+    seed: int,
+    rank: int,
+) -> tuple[WindowLoader, WindowLoader | None, WindowLoader | None]:
+    """Windows to train on, of each the share of `rank`; and to validate and test on, where that data has any item."""
     make_loader = partial(
         WindowLoader,
         view=view,
@@ -156,9 +173,13 @@ def _loaders(
         micro_batch_size=settings.micro_batch_size,
         micro_batch_tokens=settings.micro_batch_tokens,
     )
-    held_out = tokens.datasets["validation"]
-    validation = make_loader(held_out, shuffle=False, is_continued=False) if held_out.items(view) else None
-    return make_loader(tokens.datasets["train"], shuffle=source.shuffle), validation
+    held_out = [tokens.datasets.get(name) for name in ("validation", "test")]
+    validation, test = (
+        make_loader(dataset, shuffle=False, is_continued=False) if dataset and dataset.items(view) else None
+        for dataset in held_out
+    )
+    train = make_loader(tokens.datasets["train"], shuffle=source.shuffle, rank=rank, num_ranks=settings.num_devices)
+    return train, validation, test
 
 
 def _contents(source: DataSource, policy: Policy, reference: Reference | None) -> dict[str, str]:
@@ -181,7 +202,7 @@ def _reference_is_policy(policy: Policy, contents: dict[str, str]) -> bool:
 
 
 def corpus(source: DataSource) -> list[str]:
-    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of validation."""
+    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of those held out."""
     return [
         text
         for example in [*source.train, *source.demonstrations]
@@ -202,13 +223,22 @@ def _bind_optimizer(config: Mapping[str, Any], packages: tuple[str, ...], num_st
     return partial(bind(config["optimizer"], packages), num_steps=num_steps)
 
 
-def _check_length(source: DataSource, policy: Policy) -> None:
+def check_length(source: DataSource, policy: Policy) -> None:
+    """
+    Raises:
+        UserError: the data may hold more tokens than the model can score.
+    """
     limit = policy.max_positions
     if limit is not None and source.max_length > limit:
         raise UserError(
             f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows "
             "(with a rotary embedding that changes with the longest row: up to which it does not); use at most that"
         )
+
+
+def tokens_of(policy: Policy, source: DataSource, cache_dir: Path) -> CachedTokens:
+    """The data as `policy` encodes it, from disk where it was encoded before."""
+    return load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
 
 
 def _tokens_key(policy: Policy, source: DataSource) -> str:
@@ -218,7 +248,6 @@ def _tokens_key(policy: Policy, source: DataSource) -> str:
 
 
 def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str, EncodedDataset]:
-    sets = {"train": source.train, "validation": source.validation}
     special_tokens = special_tokens_of(policy)
     return {
         name: encode_source(
@@ -231,5 +260,5 @@ def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str,
             on_problem=source.on_problem,
             special_tokens=special_tokens,
         )
-        for name, examples in sets.items()
+        for name, examples in source.sets.items()
     }

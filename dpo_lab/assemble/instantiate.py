@@ -9,7 +9,7 @@ import torch
 
 from dpo_lab.config.signature import locate
 from dpo_lab.errors import UserError
-from dpo_lab.needs import Objective, Term
+from dpo_lab.needs import Objective, Term, is_composite
 from dpo_lab.types import LogProbs, PolicyStats
 
 TARGET = "_target_"
@@ -42,10 +42,11 @@ def build_objective(node: Mapping[str, Any], packages: tuple[str, ...]) -> Objec
             on one pair, before anything is loaded.
     """
     function = bind(node, packages)
-    is_composite = inspect.signature(function).return_annotation is Objective
-    objective = function() if is_composite else Objective((Term(function.func.__name__, function),))
+    objective = function() if is_composite(function) else Objective((Term(function.func.__name__, function),))
     try:
         outputs = objective(_one_pair())
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"loss: {error}") from error
     for name, output in outputs.items():

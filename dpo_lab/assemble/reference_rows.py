@@ -1,7 +1,6 @@
 """The rows that a run will ask its reference for, and their log-probs made ready before the first step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from itertools import chain, islice
 
 import pytorch_lightning as pl
@@ -36,7 +35,7 @@ def prepare_reference(experiment: Experiment, trainer: pl.Trainer, say: Callable
     reference.to(trainer.strategy.root_device)
     with trainer.precision_plugin.val_step_context():
         use = reference.prepare(
-            rows_of_run(experiment.train, experiment.validation, experiment.num_steps),
+            rows_of_run(experiment.train, experiment.held_out, experiment.num_steps),
             is_checked_later=experiment.reference_is_policy and experiment.dropout == 0,
             seed=experiment.seeds["sampling"],
             say=say,
@@ -46,9 +45,9 @@ def prepare_reference(experiment: Experiment, trainer: pl.Trainer, say: Callable
 
 
 def rows_of_run(
-    train: WindowLoader, validation: WindowLoader | None, num_steps: int, *, is_whole: bool = False
+    train: WindowLoader, held_out: Sequence[WindowLoader], num_steps: int, *, is_whole: bool = False
 ) -> Iterator[KeyedGroups]:
-    """Prompts with the responses that training and validation score, and their keys; the same row may come twice.
+    """Prompts with the responses that training and what is held out score, and their keys; the same row may come twice.
 
     With `is_whole` also what the run will not come to. What is borrowed depends on the windows of the run, so of a
     loss with borrowed responses it is always the rows of those.
@@ -58,14 +57,19 @@ def rows_of_run(
         yield from _rows_of_windows(train, num_steps)
     else:
         yield from _rows_of_items(train)
-    if validation is not None:
-        yield from _rows_of_windows(validation, len(validation))
+    yield from rows_of_loaders(held_out)
+
+
+def rows_of_loaders(loaders: Sequence[WindowLoader]) -> Iterator[KeyedGroups]:
+    """As `rows_of_run` gives them, of every window of the first epoch of each."""
+    for loader in loaders:
+        yield from _rows_of_windows(loader, len(loader))
 
 
 def _rows_of_windows(loader: WindowLoader, num_windows: int) -> Iterator[KeyedGroups]:
-    """As `loader` makes them from its beginning, over as many epochs as it takes; `loader` itself does not move."""
+    """As `loader` makes them from its beginning, over as many epochs as it takes, of all ranks."""
     laid_out: list[Sequence[Encoded]] = []
-    double = copy(loader)
+    double = loader.of_all_ranks()
     double.collate = lambda groups: _keep(groups, laid_out)
     windows = chain.from_iterable(double for _ in range(1 + num_windows // len(loader)))
     for window in islice(windows, num_windows):

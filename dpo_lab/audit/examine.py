@@ -1,7 +1,7 @@
 """All questions to one data source; the answers as plain containers, ready for JSON."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_lab.audit.judged import JudgedPair, as_text, judged_pairs, labelled, prompt_ids
@@ -26,7 +26,7 @@ def examine(source: DataSource, tokens: TokenView | None, tokenizer: Any | None 
         tokens: as `look_at_tokens` gives it; None leaves out what needs a tokenizer.
         tokenizer: of transformers, for the comparison of texts tokenised together and apart.
     """
-    examples = [*source.train, *source.validation]
+    examples = [example for examples in source.sets.values() for example in examples]
     pairs = list(judged_pairs(examples))
     report = source.report if tokens is None else source.report.merge(tokens.report)
     lengths = {"characters": _character_lengths(examples, pairs)}
@@ -53,6 +53,7 @@ def _counts(source: DataSource, examples: Sequence[Example], pairs: Sequence[Jud
         "rows_read": source.report.num_read,
         "train": len(source.train),
         "validation": len(source.validation),
+        **({"test": len(source.test)} if source.test else {}),
         "distinct_prompts": len(set(prompt_ids(examples))),
         "responses": sum(len(example.responses) for example in examples),
         "pairs": len(pairs),
@@ -103,20 +104,12 @@ def _of_lengths(
 
 def _near_duplicates(source: DataSource) -> dict[str, Any]:
     """Of distinct prompts, of distinct rows, and across the split."""
-    examples = [*source.train, *source.validation]
+    examples = [example for examples in source.sets.values() for example in examples]
     prompts = [as_text(example.prompt) for example in examples]
     rows = ["\n".join([prompt, *map(as_text, e.responses)]) for prompt, e in zip(prompts, examples, strict=True)]
     distinct = list(dict.fromkeys(prompts))
     groups = near_duplicates(distinct)
     group_of = {distinct[index]: number for number, group in enumerate(groups) for index in group}
-    num_train = len(source.train)
-    in_training = {group_of.get(prompt, prompt) for prompt in prompts[:num_train]}
-    same = set(prompts[:num_train])
-    leaked = [
-        example.source
-        for example, prompt in zip(source.validation, prompts[num_train:], strict=True)
-        if group_of.get(prompt, prompt) in in_training
-    ]
     row_groups = near_duplicates(list(dict.fromkeys(rows)))
     return {
         "shingle_characters": SHINGLE,
@@ -131,11 +124,30 @@ def _near_duplicates(source: DataSource) -> dict[str, Any]:
         "num_equal_rows": len(rows) - len(set(rows)),
         "num_row_groups": len(row_groups),
         "num_rows_in_groups": sum(map(len, row_groups)),
-        "num_validation": len(source.validation),
-        "num_validation_in_training": sum(prompt in same for prompt in prompts[num_train:]),
-        "num_validation_near_training": len(leaked),
-        "places": leaked[:NUM_SHOWN],
+        **_leaks(source, group_of),
     }
+
+
+def _leaks(source: DataSource, group_of: Mapping[str, int]) -> dict[str, Any]:
+    """Held-out rows whose prompt stands in training too; of a test also in validation, where choices are made."""
+    found: dict[str, Any] = {}
+    seen = [as_text(example.prompt) for example in source.train]
+    for name, examples in list(source.sets.items())[1:]:
+        prompts = [as_text(example.prompt) for example in examples]
+        same, near = set(seen), {group_of.get(prompt, prompt) for prompt in seen}
+        leaked = [
+            example.source
+            for example, prompt in zip(examples, prompts, strict=True)
+            if group_of.get(prompt, prompt) in near
+        ]
+        found |= {
+            f"num_{name}": len(examples),
+            f"num_{name}_in_training": sum(prompt in same for prompt in prompts),
+            f"num_{name}_near_training": len(leaked),
+            "places" if name == "validation" else f"places_{name}": leaked[:NUM_SHOWN],
+        }
+        seen += prompts
+    return found
 
 
 def _repeated_responses(examples: Sequence[Example]) -> list[dict[str, Any]]:

@@ -85,6 +85,11 @@ def _of_leaks(audit: Audit) -> Iterator[str]:
             f"{found['num_validation_near_training']} of {found['num_validation']} validation rows have a prompt that "
             f"stands in training too, or nearly ({found['num_validation_in_training']} exactly)"
         )
+    if found.get("num_test_near_training"):
+        yield (
+            f"{found['num_test_near_training']} of {found['num_test']} test rows have a prompt that stands in training "
+            f"or validation too, or nearly ({found['num_test_in_training']} exactly)"
+        )
     if found["num_prompts_in_groups"]:
         yield f"{found['num_prompts_in_groups']} prompts are near duplicates of another"
 

@@ -135,6 +135,13 @@ def _near_duplicates(audit: Audit) -> Iterator[str]:
         f"Validation rows whose prompt stands in training too, or nearly: {found['num_validation_near_training']} of "
         f"{found['num_validation']}, {found['num_validation_in_training']} exactly" + _places(found["places"]) + "."
     )
+    if "num_test" in found:
+        yield (
+            "Test rows whose prompt stands in training or validation too, or nearly: "
+            f"{found['num_test_near_training']} of {found['num_test']}, {found['num_test_in_training']} exactly"
+            + _places(found["places_test"])
+            + "."
+        )
     if found["largest_prompt_groups"]:
         yield ""
         yield from _table(
@@ -167,7 +174,8 @@ def _tokens(audit: Audit) -> Iterator[str]:
             f"{boundary['num_apart_differs']} of {boundary['num_text']} rows of plain text."
         )
     items = audit["items"]
-    yield f"What a run sees: {items['train']} training and {items['validation']} validation rows."
+    test = f", {items['test']} test rows" if "test" in items else ""
+    yield f"What a run sees: {items['train']} training and {items['validation']} validation rows{test}."
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

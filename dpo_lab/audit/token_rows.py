@@ -125,9 +125,9 @@ def _piece(previous: int | None, token: int, tokenizer: Any) -> str:
 
 def _prompt(encoded: Encoded, fitted: Encoded, tokenizer: Any | None) -> list[ShownToken]:
     num_cut = len(encoded.prompt) - len(fitted.prompt)
-    num_tail = len(fitted.prompt) - encoded.num_bos
+    num_tail = len(fitted.prompt) - encoded.num_head
     texts = token_texts(encoded.prompt, tokenizer)
-    return _states(texts, ("context", encoded.num_bos), ("cut", num_cut), ("context", num_tail))
+    return _states(texts, ("context", encoded.num_head), ("cut", num_cut), ("context", num_tail))
 
 
 def _whole(encoded: Encoded, tokenizer: Any | None) -> list[Side]:

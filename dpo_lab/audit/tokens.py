@@ -41,7 +41,7 @@ def look_at_tokens(
         view.encoded += encoded
         return encoded
 
-    for name, examples in (("train", source.train), ("validation", source.validation)):
+    for name, examples in source.sets.items():
         view.datasets[name] = (
             EncodedDataset([], [])
             if not examples

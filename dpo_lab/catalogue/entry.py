@@ -1,5 +1,6 @@
 """One loss as the catalogue knows it, and all of them."""
 
+import itertools
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,10 +14,12 @@ from dpo_lab.config.signature import locate, read_target
 from dpo_lab.config.source import Source
 from dpo_lab.config.spelling import did_you_mean, nearest
 from dpo_lab.errors import UserError
-from dpo_lab.needs import INGREDIENTS, Objective, Term
+from dpo_lab.loss.modified import can_be_modified, modified
+from dpo_lab.needs import INGREDIENTS, Objective, Term, is_composite
 from dpo_lab.paths import CONF_DIR
 
 PACKAGES = ("dpo_lab",)
+MODIFIERS = tuple(name for name in read_target(modified).knobs if name != "base")
 KINDS = (
     "pairs with a reference",
     "pairs without a reference",
@@ -28,7 +31,11 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A loss: its docstring, its knobs, what it needs, and itself with its defaults (`objective`)."""
+    """A loss: its docstring, its knobs, what it needs, and itself with its defaults (`objective`).
+
+    A set of arguments of another library is the loss that it is made of, with the set's values as defaults and what the
+    head of its file says as summary.
+    """
 
     name: str
     kind: str
@@ -38,6 +45,12 @@ class Entry:
     needs: tuple[str, ...]
     objective: Objective
     function: Any
+    config: dict[str, Any]
+
+    @property
+    def modifiers(self) -> tuple[str, ...]:
+        """Knobs of ``loss=modified`` that act on this loss; none where it refuses it."""
+        return MODIFIERS if can_be_modified(self.function) else ()
 
     def with_knobs(self, **knobs: Any) -> Objective:
         """The same loss with other values of its knobs."""
@@ -57,8 +70,10 @@ class Entry:
             "further_papers": [paper.arxiv for paper in others if paper],
             "needs": list(self.needs),
             "whole_batch": self.objective.whole_batch,
+            "modifiers": list(self.modifiers),
             "arguments": [asdict(argument) for argument in self.arguments],
             "returns": self.docstring.returns,
+            "config": self.config,
         }
 
 
@@ -67,19 +82,27 @@ def names() -> list[str]:
     return sorted(file.stem for file in (CONF_DIR / "loss").glob("*.yaml"))
 
 
+def set_names() -> list[str]:
+    """Every set of arguments of another library, ``loss=LIBRARY/NAME``, by name."""
+    folder = CONF_DIR / "loss"
+    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.glob("*/*.yaml"))
+
+
 def read_entries() -> list[Entry]:
     """All losses: by kind in the order of `KINDS`, then by name."""
     return sorted((read_entry(name) for name in names()), key=lambda entry: KINDS.index(entry.kind))
 
 
 def read_entry(name: str) -> Entry:
-    """The loss of that name.
+    """The loss, or the set of another library, of that name.
 
     Raises:
         UserError: where there is none; the message names the nearest.
     """
-    if name not in names():
-        raise UserError(f"{name}: no such loss{did_you_mean(nearest(name, names()), names())}")
+    is_set = name in set_names()
+    if name not in names() and not is_set:
+        known = set_names() if "/" in name else names()
+        raise UserError(f"{name}: no such loss{did_you_mean(nearest(name, known), known)}")
     node = _node(name)
     loss = locate(node["_target_"], PACKAGES)
     bound = _bind(node)
@@ -89,13 +112,25 @@ def read_entry(name: str) -> Entry:
     return Entry(
         name=name,
         kind=KINDS[-1] if _holds_losses(node) else _kind(needs),
-        summary=(sys.modules[loss.__module__].__doc__ or "").strip().partition("\n")[0],
+        summary=read_head(name) if is_set else (sys.modules[loss.__module__].__doc__ or "").strip().partition("\n")[0],
         docstring=docstring,
         arguments=read_arguments(loss, _named(node), docstring.arguments),
         needs=needs,
         objective=objective,
         function=bound,
+        config=node,
     )
+
+
+def read_file(name: str) -> str:
+    """The file of a loss as it is written, comments included."""
+    return (CONF_DIR / "loss" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def read_head(name: str) -> str:
+    """The comment at the head of a loss's file, on one line."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), read_file(name).splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in head)
 
 
 def _kind(needs: tuple[str, ...]) -> str:
@@ -141,8 +176,4 @@ def _holds_losses(node: dict[str, Any]) -> bool:
 
 
 def _objective(bound: Any) -> Objective:
-    return bound() if _is_composite(bound.func) else Objective((Term(bound.func.__name__, bound),))
-
-
-def _is_composite(loss: Any) -> bool:
-    return loss.__annotations__.get("return") is Objective
+    return bound() if is_composite(bound) else Objective((Term(bound.func.__name__, bound),))

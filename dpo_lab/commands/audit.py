@@ -51,7 +51,7 @@ def _audit(overrides: list[str], out: Path | None) -> int:
     source = build_source(config, on_problem="drop")
     tokens, tokenizer, encoding_id = None, None, None
     if names_a_model(overrides):
-        encoding = build_encoding(config, corpus(source))
+        encoding = build_encoding(config, corpus(source), source.classes)
         tokens = look_at_tokens(source, encoding.encode, encoding.end_id, encoding.special_tokens)
         tokenizer, encoding_id = encoding.tokenizer, encoding.fingerprint
     audit = {

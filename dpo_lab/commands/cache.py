@@ -115,7 +115,7 @@ def _verify(args: Namespace) -> None:
 def _rows(experiment: "Experiment") -> "Iterator[KeyedGroups]":
     from dpo_lab.assemble.reference_rows import rows_of_run
 
-    return rows_of_run(experiment.train, experiment.validation, experiment.num_steps, is_whole=True)
+    return rows_of_run(experiment.train, experiment.held_out, experiment.num_steps, is_whole=True)
 
 
 def _prune(args: Namespace) -> None:

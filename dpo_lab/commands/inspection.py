@@ -69,7 +69,7 @@ def _inspect(overrides: list[str], num: int) -> None:
     config = compose(overrides)
     source = build_source(config)
     view = build_view(config, source)
-    encoding = build_encoding(config, corpus(source))
+    encoding = build_encoding(config, corpus(source), source.classes)
     console = Console(highlight=False)
     has_color = console.color_system is not None and not console.no_color
     console.print(_legend(has_color), soft_wrap=True)

@@ -1,5 +1,6 @@
 """`dpo-lab losses`: what every loss is, as a table, one in full with a picture, or as JSON."""
 
+import itertools
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_lab.catalogue.docstring import Paper
-from dpo_lab.catalogue.entry import KINDS, Entry, names, read_entries, read_entry
+from dpo_lab.catalogue.entry import KINDS, Entry, names, read_entries, read_entry, read_file, set_names
 from dpo_lab.commands.completion import split_line
 from dpo_lab.errors import UserError
 from dpo_lab.needs import INGREDIENTS
@@ -24,6 +25,7 @@ CITATION_WIDTH = 14
 EXAMPLES = """\
 dpo-lab losses                      a table of all losses
 dpo-lab losses ipo                  one in full, with a picture in the terminal
+dpo-lab losses trl_1_16/ipo         one with the arguments of another library
 dpo-lab losses ipo --png ipo.png    its picture as a file; without a name, the pictures of all
 dpo-lab losses --json               everything, for programs; docs/losses.md has the keys
 """
@@ -68,6 +70,7 @@ def show_table(entries: Iterable[Entry], console: Console) -> None:
         shared = [need for need in INGREDIENTS if all(need in entry.needs for entry in members)]
         console.print(Text.assemble((f"\n{kind}", "bold"), (f"  need {', '.join(shared)}", "dim")))
         console.print(_table(members, shared, is_wide=console.width >= WIDE))
+    _show_sets(console)
     console.print(Text("\none in full: dpo-lab losses NAME   for programs: --json   pictures: --png FILE", style="dim"))
 
 
@@ -92,6 +95,18 @@ def _table(members: list[Entry], shared: list[str], *, is_wide: bool) -> Table:
     return table
 
 
+def _show_sets(console: Console) -> None:
+    """Print, a line for each other library, the names of its sets of arguments."""
+    console.print(Text.assemble(("\nas other libraries have them", "bold"), ("  loss=LIBRARY/NAME", "dim")))
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, show_edge=False)
+    table.add_column(style="cyan", width=17)
+    table.add_column()
+    pairs = [name.split("/") for name in set_names()]
+    for library, members in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        table.add_row(library, Text(", ".join(name for _, name in members)))
+    console.print(table)
+
+
 def _citation(paper: Paper) -> str:
     """The number, and the equation beside it where both fit into the column."""
     if not paper.equation:
@@ -113,6 +128,9 @@ def show_entry(entry: Entry, console: Console) -> None:
     docstring = entry.docstring
     console.print(Text.assemble((entry.name, "bold cyan"), f"  {entry.summary}"))
     console.print(Text(f"{entry.kind}" + "; compares items, sees the whole batch" * entry.objective.whole_batch, "dim"))
+    if entry.name in set_names():
+        body = "\n".join(line for line in read_file(entry.name).splitlines() if not line.startswith("#"))
+        console.print(Padding(Text(body, "dim"), (1, 2, 0, 2)))
     console.print(Padding(Text(docstring.formula, "bold"), (1, 2)))
     for note in docstring.notes:
         console.print(Text(note), end="\n\n")
@@ -129,6 +147,9 @@ def show_entry(entry: Entry, console: Console) -> None:
     for need in entry.needs:
         needs.add_row(need, Text(INGREDIENTS[need]))
     console.print(Padding(needs, (1, 0)))
+    if entry.modifiers:
+        remedy = f"loss=modified loss@loss.base={entry.name}"
+        console.print(Text(f"takes modifiers ({', '.join(entry.modifiers)}): {remedy}"), end="\n\n")
     if docstring.returns:
         console.print(Text(f"gives {docstring.returns}"), end="\n\n")
     _show_picture(entry, console)
@@ -141,7 +162,7 @@ def _show_picture(entry: Entry, console: Console) -> None:
 
     for line in terminal_lines(compute_picture(entry), min(console.width, 110)):
         console.print(line, no_wrap=True, crop=True)
-    console.print(Text(f"\nas a file: dpo-lab losses {entry.name} --png {entry.name}.png", "dim"))
+    console.print(Text(f"\nas a file: dpo-lab losses {entry.name} --png {entry.name.replace('/', '_')}.png", "dim"))
     console.print(Text(f"to train:  dpo-lab train loss={entry.name}", "dim"))
 
 
@@ -160,5 +181,5 @@ def _complete() -> int:
     """Names and flags that begin like the last word of the line; one line each."""
     words, is_typing = split_line(os.environ.get("COMP_LINE", ""))
     last = words[-1] if is_typing and words else ""
-    print("\n".join(word for word in [*names(), "--json", "--png"] if word.startswith(last)))
+    print("\n".join(word for word in [*names(), *set_names(), "--json", "--png"] if word.startswith(last)))
     return 0

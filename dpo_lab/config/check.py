@@ -118,11 +118,11 @@ def _check_keys(
 def _unknown_key(path: str, key: str, signature: Signature, owner: str, target: str) -> str:
     """What is wrong with a key that its node does not take: another choice's knob, or a slip of the pen."""
     package, _, rest = target.partition(".")
-    group, takers = rest.partition(".")[0], []
+    group, takers = rest.partition(".")[0], {}
     if package == "dpo_lab" and (CONF_DIR / group).is_dir():
         takers = holders(Source(str(CONF_DIR), "train"), group, key)
     if takers:
-        refusal = refuse(target.rpartition(".")[2], group, key, takers)
+        refusal = refuse(target.rpartition(".")[2], group, path, key, takers)
         return f"{refusal}{did_you_mean(None, signature.knobs, owner)}"
     suggestion = nearest(key, signature.knobs)
     whole = _join(path, suggestion) if suggestion else None

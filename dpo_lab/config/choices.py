@@ -1,7 +1,8 @@
 """Which files of a config group hold a key: what a knob that the chosen file lacks is answered with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from hydra.core.default_element import GroupDefault, InputDefault
 from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.config.source import Source
@@ -9,29 +10,44 @@ from dpo_lab.config.source import Source
 GLOBAL = "_global_"
 
 
-def holders(source: Source, group: str, key: str) -> list[str]:
-    """Names of the files of `group` that hold the dotted `key`, read one by one and not composed; sorted.
+def holders(source: Source, group: str, key: str) -> dict[str, str | None]:
+    """The files of `group` that hold the dotted `key`, read one by one and not composed, by name; sorted.
 
-    A file that stands elsewhere than under its group's name (``# @package _global_``) holds nothing of the group's.
+    Beside each, where it puts another file of the same group into a node of its own, that node. A file that stands
+    elsewhere than under its group's name (``# @package _global_``) holds nothing of the group's.
     """
-    return sorted(name for name, node in _files(source, group) if key in _dotted_keys(node))
+    found = {name: inner for name, node, inner in _files(source, group) if key in _dotted_keys(node)}
+    return dict(sorted(found.items()))
 
 
-def refuse(choice: str, group: str, key: str, takers: list[str]) -> str:
-    """Why `key` is no key of `choice`, and where it would be one.
+def refuse(choice: str, group: str, package: str, key: str, takers: Mapping[str, str | None]) -> str:
+    """Why `key` is no key of `choice`, which stands at `package`, and where it would be one.
 
-    >>> refuse("ipo", "loss", "gamma", ["simpo", "slic"])
-    'ipo does not take gamma; choices of loss that do: simpo, slic'
+    >>> refuse("ipo", "loss", "loss", "gamma", {"modified": "base", "simpo": None})
+    'ipo does not take gamma; choices of loss that do: modified (around another: loss@loss.base=NAME), simpo'
     """
-    return f"{choice} does not take {key}; choices of {group} that do: {', '.join(takers)}"
+    told = [
+        f"{name} (around another: {group}@{package}.{inner}=NAME)" if inner else name for name, inner in takers.items()
+    ]
+    return f"{choice} does not take {key}; choices of {group} that do: {', '.join(told)}"
 
 
-def _files(source: Source, group: str) -> Iterator[tuple[str, DictConfig]]:
+def _files(source: Source, group: str) -> Iterator[tuple[str, DictConfig, str | None]]:
     _, repository = source.loader._parse_overrides_and_create_caching_repo(source.config_name, [*source.searchpath])
     for name in repository.get_group_options(group):
         found = repository.load_config(f"{group}/{name}")
         if found is not None and found.header.get("package") != GLOBAL and isinstance(found.config, DictConfig):
-            yield name, found.config
+            yield name, found.config, _inner(found.defaults_list or [], group)
+
+
+def _inner(defaults: list[InputDefault], group: str) -> str | None:
+    """The one node of a file into which its defaults put another file of its group; None of several, and of none."""
+    places = [
+        default.package
+        for default in defaults
+        if isinstance(default, GroupDefault) and default.group == f"/{group}" and default.package != "_here_"
+    ]
+    return places[0] if len(places) == 1 else None
 
 
 def _dotted_keys(node: DictConfig, path: str = "") -> Iterator[str]:

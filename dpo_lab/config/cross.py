@@ -28,10 +28,18 @@ def micro_batch_fits(cfg: Plain) -> Iterator[str]:
         yield f"trainer.micro_batch_size: must be at most trainer.global_batch_size, which is {whole}, got {micro}"
 
 
+def every_process_has_items(cfg: Plain) -> Iterator[str]:
+    """Processes that train together each have a share of every optimizer step."""
+    trainer = _group(cfg, "trainer")
+    num, whole = trainer.get("num_devices"), trainer.get("global_batch_size")
+    if isinstance(num, int) and isinstance(whole, int) and num > whole > 0:
+        yield f"trainer.num_devices: must be at most trainer.global_batch_size, which is {whole}, got {num}"
+
+
 def data_files_exist(cfg: Plain) -> Iterator[str]:
     """What looks like a path to data must be one; anything else is taken for a hub name."""
     data = _group(cfg, "data")
-    for key in ("path", "validation_path"):
+    for key in ("path", "validation_path", "test_path"):
         path = data.get(key)
         if isinstance(path, str) and _looks_like_a_file(path) and not Path(path).expanduser().exists():
             yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
@@ -50,13 +58,17 @@ def model_folders_exist(cfg: Plain) -> Iterator[str]:
 
 
 def gpu_is_there(cfg: Plain) -> Iterator[str]:
-    """`trainer=gpu` needs a GPU that torch can use."""
-    if _group(cfg, "trainer").get("accelerator") != "gpu":
+    """`trainer=gpu` needs a GPU that torch can use, and several processes one each."""
+    trainer = _group(cfg, "trainer")
+    if trainer.get("accelerator") != "gpu":
         return
     import torch
 
+    wanted = trainer.get("num_devices")
     if not torch.cuda.is_available():
         yield "trainer=gpu: torch finds no CUDA device here; use trainer=cpu, or install a CUDA build of torch"
+    elif isinstance(wanted, int) and wanted > max(1, torch.cuda.device_count()):
+        yield f"trainer.num_devices: {wanted} is more than the {torch.cuda.device_count()} CUDA devices here"
 
 
 def folders_can_be_written(cfg: Plain) -> Iterator[str]:
@@ -125,8 +137,29 @@ def best_is_of_validation(cfg: Plain) -> Iterator[str]:
     """Checkpoints are compared by what validation says of them."""
     trainer = _group(cfg, "trainer")
     metric = trainer.get("best_metric")
-    if trainer.get("save") == "best" and isinstance(metric, str) and not metric.startswith("val/"):
+    if trainer.get("save") == "best" and isinstance(metric, str) and not metric.startswith(("val/", "test/")):
         yield f"trainer.best_metric: must be a curve of validation, such as val/loss, got {metric}"
+
+
+def nothing_is_chosen_on_the_test(cfg: Plain) -> Iterator[str]:
+    """A figure by which something was chosen is no test of it."""
+    for group, key in (("trainer", "best_metric"), ("sweep", "objective")):
+        metric = _group(cfg, group).get(key)
+        if isinstance(metric, str) and metric.startswith("test/"):
+            yield f"{group}.{key}: the test chooses nothing; use a curve of validation, such as val/loss, got {metric}"
+
+
+def sides_leave_something(cfg: Plain) -> Iterator[str]:
+    """Validation and test are taken from the rows that are trained on."""
+    data = _group(cfg, "data")
+    fraction: Any = 0 if data.get("validation_path") else data.get("validation_fraction")
+    test_fraction: Any = data.get("test_fraction")
+    if not all(isinstance(value, int | float) for value in (fraction, test_fraction)):
+        return
+    if data.get("test_path") and test_fraction:
+        yield "data.test_fraction: data.test_path is the test already; use one of the two"
+    elif fraction < 1 and test_fraction < 1 <= fraction + test_fraction:
+        yield f"data.test_fraction: with data.validation_fraction={fraction:g} it leaves nothing to train on"
 
 
 def resume_or_fresh(cfg: Plain) -> Iterator[str]:
@@ -137,6 +170,7 @@ def resume_or_fresh(cfg: Plain) -> Iterator[str]:
 
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
+    every_process_has_items,
     data_files_exist,
     model_folders_exist,
     gpu_is_there,
@@ -144,6 +178,8 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     losses_can_be_fed,
     adapter_is_there,
     best_is_of_validation,
+    nothing_is_chosen_on_the_test,
+    sides_leave_something,
     resume_or_fresh,
 )
 

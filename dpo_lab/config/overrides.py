@@ -232,7 +232,7 @@ class _Reviewer:
         group, choice = places[package]
         knob = key.removeprefix(f"{package}.")
         takers = holders(self.source, group, knob)
-        return refuse(choice, group, knob, takers) if takers else None
+        return refuse(choice, group, package, knob, takers) if takers else None
 
 
 def _sweep_values(override: Override) -> list[str]:

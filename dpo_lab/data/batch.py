@@ -13,7 +13,7 @@ from torch import Tensor
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.view import View
-from dpo_lab.types import Encoded, PreferenceBatch
+from dpo_lab.types import Encoded, ImageFile, PreferenceBatch
 
 Collate = Callable[[Sequence[Encoded]], dict[str, Tensor]]
 """Lays out the responses of each group, in order, as the rows of one batch."""
@@ -43,14 +43,22 @@ class _Row(NamedTuple):
     score: float
 
 
-def response_key(prompt: Sequence[int], response: Sequence[int]) -> tuple[int, int]:
+def response_keys(group: Encoded) -> list[tuple[int, int]]:
+    """`response_key` of each response of `group`, in order."""
+    return [response_key(group.prompt, response, group.images) for response in group.responses]
+
+
+def response_key(prompt: Sequence[int], response: Sequence[int], images: Sequence[ImageFile] = ()) -> tuple[int, int]:
     """128-bit hash of one response to one prompt, as two signed 64-bit integers.
 
-    The length of the prompt is hashed first, so moving the boundary between the two changes the key.
+    The length of the prompt is hashed first, so moving the boundary between the two changes the key. Of `images`
+    their contents are hashed, wherever they lie.
     """
     digest = hashlib.blake2b(len(prompt).to_bytes(8, "little"), digest_size=16)
     digest.update(np.asarray(prompt, dtype="<i8").tobytes())
     digest.update(np.asarray(response, dtype="<i8").tobytes())
+    for image in images:
+        digest.update(bytes.fromhex(image.sha256))
     raw = digest.digest()
     return int.from_bytes(raw[:8], "little", signed=True), int.from_bytes(raw[8:], "little", signed=True)
 
@@ -96,11 +104,15 @@ def make_batch(
         "drift": lambda: _indices([number_of[place] for place in borrowed if place is not None]),
     }
     groups = rows.groups()
-    keys = [response_key(group.prompt, response) for group in groups for response in group.responses]
+    keys = [key for group in groups for key in response_keys(group)]
+    prompts = [response_key(group.prompt, (), group.images) for group in groups]
     return PreferenceBatch(
         inputs=collate(groups),
         group=_indices([number for number, group in enumerate(groups) for _ in group.responses]),
         key=_indices(keys).reshape(-1, 2),
+        prompt_key=_indices([prompts[number] for number, group in enumerate(groups) for _ in group.responses]).reshape(
+            -1, 2
+        ),
         pairs=_indices(pairs).reshape(-1, 2),
         chosen=_indices([line[0] for line, is_one in zip(lines, is_chosen, strict=True) if is_one]),
         **{name: make() for name, make in wanted.items() if name in view.wanted},
@@ -134,7 +146,7 @@ class _Rows:
         example, index = item.borrowed
         response, num_prompt = self._encoded[example].responses[index], len(self._encoded[item.example].prompt)
         max_length = self._view.max_length
-        if max_length is not None:
+        if max_length is not None and self._encoded[item.example].kind == "tokens":
             if max_length <= num_prompt:
                 raise DataError(
                     f"a prompt of {num_prompt} tokens leaves no room for a borrowed response in "

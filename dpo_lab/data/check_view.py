@@ -45,7 +45,9 @@ class _Reason(NamedTuple):
     what: str
 
 
-def check_view(view: View, train: Sequence[Example], validation: Sequence[Example]) -> list[str]:
+def check_view(
+    view: View, train: Sequence[Example], validation: Sequence[Example], test: Sequence[Example] = ()
+) -> list[str]:
     """Refuse data that cannot give what `view` wants; return a line about each group of rows that it leaves out.
 
     Raises:
@@ -53,8 +55,8 @@ def check_view(view: View, train: Sequence[Example], validation: Sequence[Exampl
             responses bear one label; where responses are to be borrowed and all training rows have one prompt.
     """
     lines: list[str] = []
-    for examples, part in ((train, "training"), (validation, "validation")):
-        if not examples and part == "validation":
+    for examples, part in ((train, "training"), (validation, "validation"), (test, "test")):
+        if not examples and part != "training":
             continue
         reasons = [_reason_left_out(example, view) for example in examples]
         used = [example for example, reason in zip(examples, reasons, strict=True) if reason is None]
@@ -101,8 +103,9 @@ def _nothing_error(view: View, part: str, examples: Sequence[Example], reasons: 
     what, fix = _GIVES[view.kind]
     found = "; ".join(_count(part, reasons))
     at = f" (the first at {examples[0].source})" if examples and examples[0].source else ""
-    if part == "validation":
-        fix += " Of too few validation rows, draw more (data.validation_fraction) or none (data.validation_fraction=0)."
+    if part != "training":
+        key = f"data.{part}_fraction"
+        fix += f" Of too few {part} rows, draw more ({key}) or none ({key}=0)."
     return DataError(f"the loss needs {what}, and no {part} row gives one: {found or 'there is no row'}{at}. {fix}")
 
 

@@ -31,8 +31,8 @@ def encode_source(
     An example stays while anything judged of it does: a pair, a label, an order of two responses.
 
     Counted in `report`: `zero_token_prompt`, `zero_token_response`, `eos_inside_response`, `overflow_dropped`,
-    `prompt_fills_length`, `prompt_cut`, `response_cut`, `identical_after_encoding`, `identical_after_cut`,
-    `boundary_merge`, `special_token_in_text`; and, where problems are dropped, `cannot_encode`.
+    `prompt_fills_length`, `prompt_cut`, `prompt_end_cut`, `response_cut`, `answer_cut`, `identical_after_encoding`,
+    `identical_after_cut`, `boundary_merge`, `special_token_in_text`; and, where problems are dropped, `cannot_encode`.
 
     Args:
         encode: one `Encoded` an example, its responses in order.
@@ -66,7 +66,8 @@ def encode_source(
         fitted = fit_length(sound[0], max_length, on_overflow)
         for reason in fitted.reasons:
             report.count(reason, source=example.source)
-        distinct = None if fitted.encoded is None else _drop_identical(sound, fitted.encoded, example, report)
+        within = None if fitted.encoded is None else _drop_cut_spans(sound, fitted.encoded, example, report)
+        distinct = None if within is None else _drop_identical(*within, example, report)
         if distinct is not None:
             kept.append(distinct[0])
             judgements.append(distinct[1])
@@ -140,6 +141,23 @@ def _drop_unsound(
         return encoded, judgement
     left = replace(encoded, responses=tuple(encoded.responses[index] for index in sound)), judgement.keep(sound)
     return left if _is_of_use(*left, judgement.is_demonstration) else None
+
+
+def _drop_cut_spans(
+    sound: tuple[Encoded, Judgement], fitted: Encoded, example: Example, report: DataReport
+) -> tuple[tuple[Encoded, Judgement], Encoded] | None:
+    """What is whole and what is fitted of it, without the spans that point behind the cut."""
+    whole, judgement = sound
+    if fitted.kind != "span" or len(fitted.prompt) == len(whole.prompt):
+        return sound, fitted
+    end = len(fitted.prompt) - fitted.num_tail
+    kept = [index for index, span in enumerate(fitted.responses) if max(span) < end]
+    report.count("answer_cut", len(whole.responses) - len(kept), example.source)
+    responses = tuple(whole.responses[index] for index in kept)
+    left = judgement.keep(kept)
+    fitted = replace(fitted, responses=responses)
+    is_of_use = _is_of_use(fitted, left, judgement.is_demonstration)
+    return ((replace(whole, responses=responses), left), fitted) if is_of_use else None
 
 
 def _drop_identical(

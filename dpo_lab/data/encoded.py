@@ -37,7 +37,7 @@ class EncodedDataset:
         return make_batch(self.encoded, self.judgements, items, collate, view)
 
     def num_tokens(self, items: Sequence[Item]) -> int:
-        """Tokens of a batch of `items`: each prompt and each response once, and each borrowed response."""
+        """Ids of a batch of `items`: each prompt and each response once, and each borrowed response."""
         used = {item.example: set[int]() for item in items}
         total = sum(len(self.encoded[example].prompt) for example in used)
         for item in items:

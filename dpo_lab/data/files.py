@@ -1,19 +1,17 @@
 """``data=files``: preference data from local files or from the hub."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.errors import DataError, problems_error
+from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.label_noise import swap_labels
+from dpo_lab.data.named_files import label_of, paths_of
 from dpo_lab.data.reader import Reader
 from dpo_lab.data.repeats import count_rarer_kind, count_repeats
-from dpo_lab.data.report import DataReport
 from dpo_lab.data.row import COLUMNS
 from dpo_lab.data.source import DataSource, chosen_demonstrations
-from dpo_lab.data.split import prompt_key, split_by_prompt
 from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt, UpToHalf
-from dpo_lab.types import Example
 
 DROP = "data.on_problem=drop"
 
@@ -23,6 +21,8 @@ def files(
     path: str | list[str],
     validation_path: str | None = None,
     validation_fraction: Fraction = 0.05,
+    test_path: str | None = None,
+    test_fraction: Fraction = 0.0,
     split_seed: NonNegativeInt = 0,
     max_length: PositiveInt = 512,
     on_overflow: Literal["drop", "truncate", "error"] = "drop",
@@ -46,7 +46,10 @@ def files(
         validation_path: a file or hub name to validate on; then nothing is split off. A training row whose prompt
             is in there too is kept and counted.
         validation_fraction: expected share of distinct prompts that is split off for validation, in [0, 1).
-        split_seed: draws that split; the seed of the run does not.
+        test_path: a file or hub name to test on, once, after training. A row of the others whose prompt is in there too
+            is kept and counted.
+        test_fraction: expected share of distinct prompts that is split off `path` for the test, in [0, 1).
+        split_seed: draws those splits; the seed of the run does not.
         max_length: tokens of prompt and response together, at least 2.
         on_overflow: what happens to an example that is longer.
         on_problem: what happens to a row that cannot be used: all of them in one error, or dropped and counted.
@@ -61,54 +64,43 @@ def files(
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
-    paths = [path] if isinstance(path, str) else list(path)
-    if not paths:
-        raise DataError("data.path names no file.")
-    again = [name for number, name in enumerate(paths) if _same(name) in map(_same, paths[:number])]
-    if again:
-        raise DataError(f"data.path names {again[0]} twice, so each of its rows would count twice. Name it once.")
+    paths = paths_of(path)
     _check_columns(columns or {})
+    check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     reader = Reader(columns or {}, pairs)
-    train = [example for name in paths for example in reader.read(name, _label(name, paths))]
-    validation = reader.read(validation_path, _label(validation_path, paths)) if validation_path else []
+    named = {"data.path": paths, "data.validation_path": [validation_path], "data.test_path": [test_path]}
+    sides = {
+        key: [example for name in names if name for example in reader.read(name, label_of(name, paths))]
+        for key, names in named.items()
+    }
     if reader.problems and on_problem == "error":
         raise problems_error(reader.problems, f"{reader.advice()}Correct them, or drop and count them: {DROP}")
     report = reader.report
     for problem in reader.problems + reader.dropped:
         report.count(problem.reason, source=problem.source)
-    for part, name in ((train, "data.path"), (validation, "data.validation_path")):
-        if not part and (part is train or validation_path):
-            raise problems_error(reader.problems + reader.dropped, f"{reader.advice()}No row of {name} is left.")
-        count_repeats(part, report)
-    count_rarer_kind([*train, *validation], report)
-    if validation_path:
-        _count_overlap(train, validation, report)
-    else:
-        train, validation = split_by_prompt(train, validation_fraction, split_seed)
-    report.num_train, report.num_validation = len(train), len(validation)
+    for key, examples in sides.items():
+        if not examples and any(named[key]):
+            raise problems_error(reader.problems + reader.dropped, f"{reader.advice()}No row of {key} is left.")
+        count_repeats(examples, report)
+    count_rarer_kind([example for examples in sides.values() for example in examples], report)
+    split = hold_out(
+        list(sides.values()),
+        report,
+        fraction=0.0 if validation_path else validation_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+    )
     return DataSource(
-        train=swap_labels(train, label_noise, label_noise_seed, report),
-        validation=validation,
-        demonstrations=chosen_demonstrations(train),
+        train=swap_labels(split.train, label_noise, label_noise_seed, report),
+        validation=split.validation,
+        demonstrations=chosen_demonstrations(split.train),
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
         report=report,
         on_problem=on_problem,
+        test=split.test,
     )
-
-
-def _label(name: str, paths: list[str]) -> str:
-    """The file's name; its whole path where two files bear the same name."""
-    short = Path(name).name
-    same = [other for other in paths if Path(other).name == short and other != name]
-    return name if same or not Path(name).suffix else short
-
-
-def _same(name: str) -> str:
-    """Equal for two names of one local file."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
 
 
 def _check_columns(columns: Mapping[str, str]) -> None:
@@ -116,10 +108,3 @@ def _check_columns(columns: Mapping[str, str]) -> None:
     if unknown:
         known = "\n".join(f"  {name}: {meaning}" for name, meaning in COLUMNS.items())
         raise DataError(f"data.columns maps {', '.join(unknown)}, which nothing reads. Our names are:\n{known}")
-
-
-def _count_overlap(train: list[Example], validation: list[Example], report: DataReport) -> None:
-    held_out = {prompt_key(example.prompt) for example in validation}
-    for example in train:
-        if prompt_key(example.prompt) in held_out:
-            report.count("prompt_in_validation", source=example.source)

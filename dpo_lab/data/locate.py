@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 
-from dpo_lab.data.batch import response_key
+from dpo_lab.data.batch import response_keys
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.report import DataReport
@@ -34,8 +34,7 @@ def locate(
         except DataError:  # one that cannot be encoded was dropped, and is in no batch
             continue
         for group in encoded:
-            for response in group.responses:
-                key = response_key(group.prompt, response)
+            for key in response_keys(group):
                 if key in wanted:
                     found.setdefault(key, example.source)
     return found

@@ -1,4 +1,4 @@
-"""Rows of one local file: JSON lines, JSON, CSV, TSV, Parquet, each also gzipped."""
+"""Rows of one local file: JSON lines, JSON, CSV, TSV, plain lines, Parquet, each also gzipped."""
 
 import gzip
 import zlib
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.read_json import BYTE_ORDER_MARK, Rows, read_json, read_jsonl
-from dpo_lab.data.read_tables import read_csv, read_parquet, read_tsv
+from dpo_lab.data.read_tables import read_csv, read_lines, read_parquet, read_tsv
 from dpo_lab.data.sniff import refuse_other_kinds
 
 
@@ -15,8 +15,8 @@ def read_rows(path: Path) -> Rows:
     """Rows of the file at `path`, in order; a row that cannot be read comes as a `RowError`.
 
     The format follows the name: ``.jsonl``, ``.ndjson``, ``.json`` (a list of objects, or one object a line),
-    ``.csv``, ``.tsv``, ``.parquet``, each also with ``.gz`` behind it. Text is UTF-8, with or without a byte order
-    mark.
+    ``.csv``, ``.tsv``, ``.txt`` (cells between tabs, no header), ``.parquet``, each also with ``.gz`` behind it. Text
+    is UTF-8, with or without a byte order mark.
 
     Raises:
         DataError: if the file is missing, is no file, has another ending, or cannot be read as a whole.
@@ -58,5 +58,6 @@ _READERS: dict[str, Callable[[bytes, Path], Rows]] = {
     ".json": read_json,
     ".csv": read_csv,
     ".tsv": read_tsv,
+    ".txt": read_lines,
     ".parquet": read_parquet,
 }

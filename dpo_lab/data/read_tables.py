@@ -39,6 +39,18 @@ def read_tsv(content: bytes, path: Path) -> Rows:
     return read_csv(content, path, delimiter="\t")
 
 
+def read_lines(content: bytes, path: Path) -> Rows:
+    """A row a line, its cells between tabs, without a header or quotes: ``column_1``, ``column_2``, ...
+
+    Raises:
+        DataError: where the file is not UTF-8.
+    """
+    for number, line in enumerate(decode(content, path).split("\n"), start=1):
+        if line.strip():
+            cells = line.removesuffix("\r").split("\t")
+            yield number, {f"column_{place}": cell for place, cell in enumerate(cells, start=1)}
+
+
 def read_parquet(content: bytes, path: Path) -> Rows:
     """A row a record, numbered from 1.
 

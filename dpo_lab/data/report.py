@@ -6,6 +6,7 @@ from typing import Any, get_args
 from dpo_lab.data.reasons import REASONS, Effect
 
 NUM_PLACES = 3
+_SIZES = ("num_read", "num_train", "num_validation", "num_test")
 
 
 @dataclass
@@ -18,9 +19,10 @@ class DataReport:
     3 rows read: 2 train, 0 validation
     dropped 1 row: a response is empty [empty_response], at train.jsonl row 2
 
-    `num_train` and `num_validation` count examples as read, before any is dropped in token space.
+    `num_train`, `num_validation` and `num_test` count examples as read, before any is dropped in token space.
     `columns_not_read` are columns of the files that no row's schema uses; `left_out` says which rows are sound and
-    give the loss of this run nothing.
+    give the loss of this run nothing; `made_with` says what beside the rows the judgements were made with, and whence
+    that comes.
     """
 
     num_read: int = 0
@@ -30,6 +32,8 @@ class DataReport:
     places: dict[str, list[str]] = field(default_factory=dict)
     columns_not_read: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    num_test: int = 0
+    made_with: list[str] = field(default_factory=list)
 
     def count(self, reason: str, n: int = 1, source: str = "") -> None:
         """Add `n` to `reason`.
@@ -56,6 +60,8 @@ class DataReport:
             {reason: list(places) for reason, places in self.places.items()},
             list(dict.fromkeys(self.columns_not_read + other.columns_not_read)),
             list(dict.fromkeys(self.left_out + other.left_out)),
+            self.num_test + other.num_test,
+            list(dict.fromkeys(self.made_with + other.made_with)),
         )
         for reason, num in other.counts.items():
             merged.count(reason, num)
@@ -72,23 +78,26 @@ class DataReport:
             effect: {reason: self.counts[reason] for reason in REASONS if self._has(reason, effect)}
             for effect in get_args(Effect)
         }
-        sizes = {"num_read": self.num_read, "num_train": self.num_train, "num_validation": self.num_validation}
+        sizes = {name: getattr(self, name) for name in _SIZES}
         places = {reason: list(places) for reason, places in self.places.items()}
         return {**sizes, **by_effect, "places": places, **self._lists()}
 
     def _lists(self) -> dict[str, list[str]]:
-        return {"columns_not_read": list(self.columns_not_read), "left_out": list(self.left_out)}
+        return {name: list(getattr(self, name)) for name in ("columns_not_read", "left_out", "made_with")}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "DataReport":
         """The report that `as_dict` wrote."""
         counts = {reason: num for effect in get_args(Effect) for reason, num in record[effect].items()}
-        plain = ("num_read", "num_train", "num_validation", "places", "columns_not_read", "left_out")
-        return cls(counts=counts, **{name: record[name] for name in plain})
+        plain = ("places", "columns_not_read", "left_out", "made_with")
+        sizes = {name: record.get(name, 0) for name in _SIZES}
+        return cls(counts=counts, **sizes, **{name: record[name] for name in plain})
 
     def lines(self) -> list[str]:
         """For people: the sizes, then one line a reason with the first places, then the columns not read."""
-        lines = [f"{_plural(self.num_read, 'row')} read: {self.num_train} train, {self.num_validation} validation"]
+        test = f", {self.num_test} test" if self.num_test else ""
+        read = _plural(self.num_read, "row")
+        lines = [f"{read} read: {self.num_train} train, {self.num_validation} validation{test}"]
         for reason, (effect, unit, text, _) in REASONS.items():
             if reason in self.counts:
                 places = ", ".join(self.places[reason])
@@ -98,6 +107,7 @@ class DataReport:
         if self.columns_not_read:
             lines.append(f"columns not read: {', '.join(self.columns_not_read)}")
         lines += self.left_out
+        lines += [f"made with {line}" for line in self.made_with]
         return lines
 
     def _has(self, reason: str, effect: str) -> bool:

@@ -50,6 +50,7 @@ def reviews(
     num_pairs: PositiveInt = 4000,
     num_validation_pairs: PositiveInt = 500,
     num_demonstrations: PositiveInt = 4000,
+    num_test_pairs: NonNegativeInt = 0,
     reward_scale: Positive = 1.0,
     seed: NonNegativeInt = 0,
     max_length: PositiveInt = 128,
@@ -69,6 +70,8 @@ def reviews(
         num_pairs: training pairs; with `num_responses` above 2, lists, each of which gives several pairs.
         num_validation_pairs: further ones, drawn after them.
         num_demonstrations: single reviews for the supervised stage, never judged.
+        num_test_pairs: looked at once, after training; drawn apart, so that they depend on `seed` alone and the other
+            rows not on them.
         reward_scale: s in P(first preferred) = sigmoid(s (reward1 - reward2)); small is a noisy judge.
         seed: of the draw. The run's `seed` never moves the data.
         max_length: tokens of prompt and response together.
@@ -90,7 +93,10 @@ def reviews(
         draw(generator, reward_scale, f"reviews validation {unit} {index}") for index in range(num_validation_pairs)
     ]
     demonstrations = [_demonstration(generator, index) for index in range(num_demonstrations)]
-    report = DataReport(num_pairs + num_validation_pairs, num_pairs, num_validation_pairs)
+    apart = random.Random(f"test {seed}")
+    test = [draw(apart, reward_scale, f"reviews test {unit} {index}") for index in range(num_test_pairs)]
+    num_read = num_pairs + num_validation_pairs + num_test_pairs
+    report = DataReport(num_read, num_pairs, num_validation_pairs, num_test=num_test_pairs)
     return DataSource(
         train=swap_labels(train, label_noise, label_noise_seed, report),
         validation=validation,
@@ -100,6 +106,7 @@ def reviews(
         shuffle=shuffle,
         report=report,
         true_reward=true_reward,
+        test=test,
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -19,9 +19,11 @@ OnProblem = Literal["error", "drop"]
 class DataSource:
     """Examples of one data set, read and judged, not yet tokens.
 
+    `test` is looked at once, after training, and never to choose anything; it is empty where the run has none.
     `demonstrations` have one response and no pair: what the supervised stage imitates. `max_length`
     counts the tokens of prompt and response together. `on_problem` says what was done with rows that could not
-    be used. `true_reward` maps the text of a response to its reward where the data knows it.
+    be used. `true_reward` maps the text of a response to its reward where the data knows it. `classes` are all
+    that a response can be, in order, where it is one of a few.
     """
 
     train: list[Example]
@@ -33,11 +35,22 @@ class DataSource:
     report: DataReport
     on_problem: OnProblem = "error"
     true_reward: Callable[[str], float] | None = None
+    test: list[Example] = field(default_factory=list)
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def sets(self) -> dict[str, list[Example]]:
+        """What a run scores, by name; no `test` where there is none."""
+        return {"train": self.train, "validation": self.validation} | ({"test": self.test} if self.test else {})
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the contents of all examples."""
-        return fingerprint_examples(self.train, self.validation, self.demonstrations)
+        """sha256 (hex) of the contents of all examples, and of the classes in their order where there are any."""
+        held_out = [self.test] if self.test else []
+        found = fingerprint_examples(self.train, self.validation, self.demonstrations, *held_out)
+        if self.classes is None:
+            return found
+        return hashlib.sha256(json.dumps([found, self.classes]).encode()).hexdigest()
 
 
 def fingerprint_examples(*groups: Sequence[Example]) -> str:

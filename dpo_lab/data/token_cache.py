@@ -17,18 +17,21 @@ from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
-from dpo_lab.types import Encoded
+from dpo_lab.types import Encoded, ImageFile
 from dpo_lab.whole_files import write_whole
 
-FORMAT = 4
+FORMAT = 6
 
 _SCHEMA = pyarrow.schema(
     {
         "name": pyarrow.string(),
         "prompt": pyarrow.list_(pyarrow.int32()),
         "responses": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
-        "num_bos": pyarrow.int32(),
+        "num_head": pyarrow.int32(),
         "num_boundary_merges": pyarrow.int32(),
+        "num_tail": pyarrow.int32(),
+        "kind": pyarrow.string(),
+        "images": pyarrow.list_(pyarrow.list_(pyarrow.string())),
         "pairs": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
         "win_probabilities": pyarrow.list_(pyarrow.float64()),
         "scores": pyarrow.list_(pyarrow.float64()),
@@ -38,7 +41,7 @@ _SCHEMA = pyarrow.schema(
     }
 )
 
-_OF_TOKENS = ("prompt", "responses", "num_bos", "num_boundary_merges")
+_OF_TOKENS = ("prompt", "responses", "num_head", "num_boundary_merges", "num_tail", "kind", "images")
 _OF_JUDGEMENT = ("pairs", "win_probabilities", "scores", "labels", "ranking", "is_best_alone")
 
 
@@ -137,7 +140,9 @@ def _from_table(table: pyarrow.Table, names: list[str]) -> dict[str, EncodedData
     columns = [_to_tuples(table.column(name).combine_chunks()) for name in _SCHEMA.names]
     for name, *values in zip(*columns, strict=True):
         of_tokens, of_judgement = values[: len(_OF_TOKENS)], values[len(_OF_TOKENS) :]
-        datasets[name].encoded.append(Encoded(**dict(zip(_OF_TOKENS, of_tokens, strict=True))))
+        fields = dict(zip(_OF_TOKENS, of_tokens, strict=True))
+        fields["images"] = tuple(ImageFile(*image) for image in fields["images"])
+        datasets[name].encoded.append(Encoded(**fields))
         datasets[name].judgements.append(Judgement(**dict(zip(_OF_JUDGEMENT, of_judgement, strict=True))))
     return datasets
 

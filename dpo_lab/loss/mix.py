@@ -1,12 +1,11 @@
 """Weighted sums of losses: the composite objective L + lambda P."""
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import TypedDict, cast
 
 from dpo_lab.errors import UserError
-from dpo_lab.needs import LossFunction, Objective, Term
+from dpo_lab.needs import LossFunction, Objective, Term, is_composite
 from dpo_lab.ranges import NonNegative
 
 
@@ -41,7 +40,7 @@ def mix(*, terms: dict[str, WeightedLoss]) -> Objective:
 
 def _parts(name: str, term: WeightedLoss) -> tuple[Term, ...]:
     """The term itself, or those of the sum that it stands for."""
-    if inspect.signature(term["loss"]).return_annotation is not Objective:
+    if not is_composite(term["loss"]):
         return (Term(name, term["loss"], term["weight"]),)
     inner: Objective = cast(Callable[[], Objective], term["loss"])()
     names = [name] if len(inner.terms) == 1 else [f"{name}/{part.name}" for part in inner.terms]

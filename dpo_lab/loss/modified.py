@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.loss.wpo import pair_weight
-from dpo_lab.needs import LossFunction, Objective, Term, read_needs
+from dpo_lab.needs import LossFunction, Objective, Term, is_composite, read_needs
 from dpo_lab.pair_rows import laid_out, mean_over_pairs, weigh_tails
 from dpo_lab.ranges import BelowHalf, Probability
 from dpo_lab.types import LogProbs, LossOutput, Pairs, PolicyStats
@@ -43,8 +43,7 @@ def modified(
         UserError: when `base` is no such loss; the message lists those that are.
     """
     name = _name(base)
-    is_composite = inspect.signature(base).return_annotation is Objective
-    if is_composite or not _can_be_modified(base):
+    if not can_be_modified(base):
         raise UserError(
             f"loss.base: {name} takes no modifier (label_smoothing, confidence, alpha): it is no function of two "
             f"responses alone. Losses that take them: {', '.join(_modifiable())}"
@@ -87,15 +86,17 @@ def _with_needs(loss: LossFunction, needs: tuple[str, ...]) -> LossFunction:
     return named
 
 
-def _can_be_modified(loss: LossFunction) -> bool:
+def can_be_modified(loss: LossFunction) -> bool:
+    """Whether `modified` takes `loss` as its base: a function of two responses, not a sum of losses."""
+    if is_composite(loss):
+        return False
     return set(read_needs(loss)) <= PAIRED and "pairs" in read_needs(loss) and not Term("", loss).whole_batch
 
 
 def _modifiable() -> list[str]:
     package = import_module("dpo_lab.loss")
     functions = {module.name: getattr(package, module.name) for module in iter_modules(package.__path__)}
-    plain = {n: f for n, f in functions.items() if inspect.signature(f).return_annotation is not Objective}
-    return sorted(name for name, function in plain.items() if _can_be_modified(function))
+    return sorted(name for name, function in functions.items() if can_be_modified(function))
 
 
 def _name(loss: LossFunction) -> str:

@@ -30,10 +30,11 @@ def plackett_luce(policy: LogProbs, reference: LogProbs, ranking: Ranking, *, be
         ValueError: when policy and reference score rows of another number or length.
     """
     ratio = log_ratio(policy, reference)
-    listed, is_there = ratio[ranking.clamp(min=0)], ranking >= 0
+    # In float64: two responses far below a third differ by little, which float32 would lose beside the distance.
+    listed, is_there = ratio.double()[ranking.clamp(min=0)], ranking >= 0
     lead = beta * (listed[:, :, None] - listed[:, None, :])
     is_below = torch.ones_like(lead, dtype=torch.bool).triu(1) & is_there[:, None, :]
-    loss = choice_loss(lead, is_below).sum(-1)
+    loss = choice_loss(lead, is_below).sum(-1).to(ratio.dtype)
     return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=beta * ratio.detach())
 
 
@@ -41,9 +42,9 @@ def choice_loss(lead: Float[Tensor, " *picks k"], is_other: Bool[Tensor, " *pick
     """-log of the probability of a choice whose log-odds against each of k others are `lead`, nats.
 
     log(1 + sum over the others of exp(-lead)), from differences alone, so that a loss of exp(-100) is not rounded to
-    0. Where `is_other` is False there is no other one; 0 with gradient 0 where there is none at all.
+    0. Where `is_other` is False there is no other one; 0 with gradient 0 where there is none at all. To be given in
+    float64: the gradient of a logsumexp x is exp(lead - x), which takes the rounding of x times 1e4 and more.
     """
-    # In float64: the gradient of a logsumexp x is exp(lead - x), which takes the rounding of x times 1e4 and more.
     # Of no others at all it is minus infinity with a gradient of not a number, which `where` makes 0.
-    odds = torch.where(is_other, -lead.double(), -torch.inf).logsumexp(-1)
-    return -logsigmoid(-odds).to(lead.dtype)
+    odds = torch.where(is_other, -lead, -torch.inf).logsumexp(-1)
+    return -logsigmoid(-odds)

@@ -30,5 +30,6 @@ def s_dpo(policy: LogProbs, reference: LogProbs, ranking: Ranking, *, beta: Posi
     """
     ratio = log_ratio(policy, reference)
     best, others = ranking[:, :1], ranking[:, 1:]
-    loss = choice_loss(beta * (ratio[best] - ratio[others.clamp(min=0)]), others >= 0)
+    exact = ratio.double()
+    loss = choice_loss(beta * (exact[best] - exact[others.clamp(min=0)]), others >= 0).to(ratio.dtype)
     return LossOutput(loss=loss, weight=loss.new_ones(loss.shape), reward=beta * ratio.detach())

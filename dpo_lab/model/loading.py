@@ -1,7 +1,9 @@
 """Reading transformers models from folders and hub names, with errors that say what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +11,31 @@ from torch import Tensor, nn
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.dropout import set_config_dropout
+from dpo_lab.model.heads import Head
 from dpo_lab.model.quantization import Quantization, loader_options, refuse_quantized_checkpoint, settle
 
 NUM_NAMES_SHOWN = 5
 
 
-def load_causal_lm(
+class ModelKind(NamedTuple):
+    """How people call one kind of model, which class of transformers loads it, and peft's name of its task.
+
+    Without a task peft puts factors beside matrices and nothing else; with that of a classifier it would train the
+    whole head as well, which could then not be switched off.
+    """
+
+    words: str
+    auto_class: str
+    task: str | None
+    auto_tokenizer: str = "AutoTokenizer"
+
+
+CAUSAL_LM = ModelKind("causal language model", "AutoModelForCausalLM", "CAUSAL_LM")
+
+
+def load_model(
     path: str,
+    kind: ModelKind,
     *,
     dtype: str,
     dropout: float,
@@ -23,18 +43,20 @@ def load_causal_lm(
     trust_remote_code: bool = False,
     tokenizer_folder: str | None = None,
     quantization: Quantization | None = None,
+    head: Head | None = None,
 ) -> tuple[Any, Any, dict[str, float]]:
     """Model with weights in `dtype` and dropout at `dropout`, tokenizer, and the dropout rates it came with.
 
-    The tokenizer is the model's own unless another folder is named. `quantization` is of the linear layers, but not of
-    the output head.
+    The tokenizer (of some kinds, a processor around it) is the model's own unless another folder is named.
+    `quantization` is of the linear layers, but not of the output head. `head` is that of an encoder, which a checkpoint
+    may lack; None where all weights have to be there.
 
     Raises:
         UserError: no such folder; no network and not downloaded before; files that transformers cannot load,
             that lack weights of the model, or that are quantised already.
     """
     path = _find(path, revision)
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -42,25 +64,43 @@ def load_causal_lm(
     if Path(path).is_dir():
         options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
-        config = AutoConfig.from_pretrained(path, **options)
+        config = transformers.AutoConfig.from_pretrained(path, **options)
         refuse_quantized_checkpoint(path, config)
+        if head is not None:
+            head.configure(config, path)
+            options["ignore_mismatched_sizes"] = True
         rates = set_config_dropout(config, dropout)
         held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
-        loader: Any = AutoModelForCausalLM
-        model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or path, **options)
+        loader: Any = getattr(transformers, kind.auto_class)
+        with _quiet() if head is not None else nullcontext():
+            model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
+        options.pop("ignore_mismatched_sizes", None)
+        tokenizer = getattr(transformers, kind.auto_tokenizer).from_pretrained(tokenizer_folder or path, **options)
     except UserError:
         raise
     except Exception as error:  # safetensors, tokenizers and code of a model raise types of their own
-        raise UserError(f"model {path!r} cannot be loaded as a causal language model: {_say(error)}") from error
+        raise UserError(f"model {path!r} cannot be loaded as a {kind.words}: {_say(error)}") from error
+    if head is not None:
+        head.settle(model, loaded, path)
     _check_complete(f"model {path!r}", loaded)
     settle(model)
-    num_rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > num_rows:
-        raise UserError(
-            f"model {path!r}: the tokenizer has {len(tokenizer)} tokens but the embedding only {num_rows} rows"
-        )
+    num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(getattr(tokenizer, "tokenizer", tokenizer))
+    if num_tokens > num_rows:
+        raise UserError(f"model {path!r}: the tokenizer has {num_tokens} tokens but the embedding only {num_rows} rows")
     return model, tokenizer, rates
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers lists the weights of a head that are missing, be they wanted or not."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _find(path: str, revision: str | None) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.adapter import Adapter, quietly
-from dpo_lab.model.loading import load_causal_lm
+from dpo_lab.model.loading import CAUSAL_LM, ModelKind, load_model
 
 LoraExport = Literal["merged", "adapter"]
 LoraTarget = str | list[str]
@@ -79,30 +79,35 @@ class Loaded(NamedTuple):
     adapter: Adapter | None
 
 
-def load_with_adapter(path: str, settings: LoraSettings, seed: int, **options: Any) -> Loaded:
+def load_with_adapter(path: str, kind: ModelKind, settings: LoraSettings, seed: int, **options: Any) -> Loaded:
     """The model at `path`, with its adapter where `path` is an adapter's folder or `settings` want a fresh one.
 
-    `options` are those of `load_causal_lm`.
+    `options` are those of `load_model`.
 
     Raises:
         UserError: when the model, or its adapter, cannot be had.
     """
     if not is_adapter_folder(path):
-        loaded = load_causal_lm(path, **options)
+        loaded = load_model(path, kind, **options)
         is_local = Path(path).expanduser().is_dir()
         base = str(Path(path).expanduser().resolve()) if is_local else path
-        return Loaded(*loaded, None if settings.rank is None else add_adapter(loaded[0], settings, seed, base=base))
+        if settings.rank is None:
+            return Loaded(*loaded, None)
+        return Loaded(*loaded, add_adapter(loaded[0], settings, seed, base=base, task=kind.task))
     folder = Path(path).expanduser()
     own_tokenizer = str(folder) if (folder / TOKENIZER_FILE).is_file() else None
     base = base_of(folder)
-    loaded = load_causal_lm(base, tokenizer_folder=own_tokenizer, **options)
+    loaded = load_model(base, kind, tokenizer_folder=own_tokenizer, **options)
     return Loaded(*loaded, load_adapter(loaded[0], folder, settings, base=base))
 
 
-def add_adapter(model: Any, settings: LoraSettings, seed: int, *, base: str | None) -> Adapter:
+def add_adapter(
+    model: Any, settings: LoraSettings, seed: int, *, base: str | None, task: str | None = CAUSAL_LM.task
+) -> Adapter:
     """Put a fresh adapter into `model`, in place; until its first update it changes no number.
 
-    `seed` is that of its first factors; the second are zero. `base` is the folder or hub name of the model.
+    `seed` is that of its first factors; the second are zero. `base` is the folder or hub name of the model; `task`
+    is peft's name of what it does.
 
     Raises:
         UserError: peft knows no such target modules in this model.
@@ -112,7 +117,7 @@ def add_adapter(model: Any, settings: LoraSettings, seed: int, *, base: str | No
     known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     target = settings.target or known.get(model.config.model_type, "all-linear")
     config = peft.LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=rank,
         lora_alpha=2 * rank if settings.alpha is None else settings.alpha,
         lora_dropout=settings.dropout,

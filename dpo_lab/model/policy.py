@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dpo_lab.model.adapter import Adapter
+from dpo_lab.reductions import Choices
 from dpo_lab.types import Encoded, Example, LogProbs
 
 Inputs = dict[str, Tensor]
@@ -20,10 +22,12 @@ class Policy(ABC, nn.Module):
 
     Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
 
-    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is.
+    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is. `tokenizer`:
+    transformers' own; None where there is none.
     """
 
     adapter: Adapter | None = None
+    tokenizer: Any | None = None
 
     @contextmanager
     def below_adapter(self) -> Iterator[None]:
@@ -59,19 +63,29 @@ class Policy(ABC, nn.Module):
     def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
         """What `log_prob` gives, and the log-probability of every choice v at every decision, nats.
 
-        Costs one number for each choice: for losses that reduce whole distributions, and no others. Where the mask is
-        False the distribution holds some finite number.
+        Where the mask is False the distribution holds some finite number. It takes one number for each choice, all at
+        once: what reduces it takes `log_prob_and_choices`.
+        """
+
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
+        """The same for losses that reduce whole distributions; a policy with many choices never holds them all."""
+        log_probs, distribution = self.log_prob_and_distribution(inputs)
+        return log_probs, Choices.held(distribution, log_probs.mask)
+
+    @abstractmethod
+    def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
+        """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution).
+
+        `max_new_tokens` bounds responses that are tokens; the responses of `prompts` themselves are not looked at.
         """
 
     @abstractmethod
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator, max_new_tokens: int
-    ) -> list[list[int]]:
-        """One response a prompt, drawn from the policy itself (temperature 1, nothing cut from the distribution)."""
+    def decode_prompt(self, prompt: Encoded) -> str:
+        """Text of a prompt, without special tokens."""
 
     @abstractmethod
-    def decode(self, response: Sequence[int]) -> str:
-        """Text of a response, without special tokens."""
+    def decode(self, prompt: Encoded, response: Sequence[int]) -> str:
+        """Text of a response to `prompt`, without special tokens."""
 
     @abstractmethod
     def load_other(self, path: str) -> "Policy":
@@ -112,8 +126,8 @@ class Policy(ABC, nn.Module):
 
     @property
     @abstractmethod
-    def end_id(self) -> int:
-        """Id of the token that ends a response."""
+    def end_id(self) -> int | None:
+        """Id of the token that ends a response; None where a response needs none, as a class does."""
 
     @property
     @abstractmethod

@@ -7,22 +7,18 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.policy import Inputs, Policy
+from dpo_lab.reductions import Choices
 from dpo_lab.reference.cache_store import CacheStore
 from dpo_lab.reference.cache_use import CacheMismatchError, CacheUse, KeyedGroups, MissingRowsError, Say
 from dpo_lab.reference.reference import Reference
+from dpo_lab.reference.rounding import is_exact, same_within
 from dpo_lab.reference.rows import Row, as_groups, batches
 from dpo_lab.types import LogProbs
-
-TOLERANCE_NATS = 1e-3
-"""Largest difference of a whole response, float32: the same row in batches of other shapes differs by rounding."""
-
-TOLERANCE_LOW_NATS = 5e-2
-"""The same in bfloat16, times the square root of the number of decisions: the rounding of a logit near 10."""
 
 KEEP_SECONDS = 30.0
 """Computed rows are written that often, so that a build that is killed loses no more."""
@@ -92,10 +88,10 @@ class CachedReference(Reference):
         return LogProbs(torch.from_numpy(store.take(rows, mask.shape[1])).to(mask.device), mask)
 
     @torch.no_grad()
-    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         """Computed: whole distributions are not kept, at one number for each word of the vocabulary."""
         self.num_forward_passes += 1
-        return self._awake().log_prob_and_distribution(inputs)
+        return self._awake().log_prob_and_choices(inputs)
 
     def to(self, device: torch.device) -> None:
         """Have it compute on `device`, to which weights are moved when something has to be computed."""
@@ -174,7 +170,7 @@ class CachedReference(Reference):
         drawn: list[tuple[float, Row]] = []
         for prompts, keys in groups:
             rows = [
-                Row(group.prompt, response, (first, second))
+                Row(group, response, (first, second))
                 for (group, response), (first, second) in zip(
                     ((group, response) for group in prompts for response in group.responses),
                     keys.tolist(),
@@ -226,7 +222,7 @@ class CachedReference(Reference):
             lengths = log_probs.mask.sum(1).cpu()
             kept = torch.from_numpy(store.take(found, log_probs.mask.shape[1]).sum(1))
             difference = (kept - log_probs.sum().float().cpu()).abs()
-            is_equal = difference <= self._tolerance(lengths)
+            is_equal = difference <= same_within(lengths, is_exact=self._is_exact())
             if not is_equal.all() or lengths.tolist() != store.lengths(found).tolist():
                 raise CacheMismatchError(
                     f"{int((~is_equal).sum())} of {len(batch)} cached responses that were computed again differ, by up "
@@ -241,9 +237,8 @@ class CachedReference(Reference):
         inputs = self._policy.collate(as_groups(rows))
         return inner.log_prob({name: tensor.to(device) for name, tensor in inputs.items()})
 
-    def _tolerance(self, lengths: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        is_exact = self._precision == "32-true" and self._policy.computation()["dtype"] == "float32"
-        return torch.full(lengths.shape, TOLERANCE_NATS) if is_exact else TOLERANCE_LOW_NATS * lengths.sqrt()
+    def _is_exact(self) -> bool:
+        return is_exact(precision=self._precision, dtype=self._policy.computation()["dtype"])
 
     def _awake(self) -> Reference:
         if self._device is not None:

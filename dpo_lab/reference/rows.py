@@ -1,25 +1,28 @@
 """Rows of a cache that are computed apart from training, in batches of about one size."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
-from dpo_lab.types import Encoded
+from dpo_lab.types import Encoded, ImageFile
 
 BATCH_TOKENS = 4096
 """Tokens of one forward pass, padding included; a longer row is a batch of its own."""
 
+_Prompt = tuple[tuple[int, ...], tuple[ImageFile, ...]]
+
 
 class Row(NamedTuple):
-    """A response to a prompt, token ids, and the 128-bit hash of the two as two integers."""
+    """A response to the prompt of `group`, and the 128-bit hash of the two as two integers."""
 
-    prompt: Sequence[int]
-    response: Sequence[int]
+    group: Encoded
+    response: tuple[int, ...]
     key: tuple[int, int]
 
     @property
     def width(self) -> int:
-        return len(self.prompt) + len(self.response)
+        return len(self.group.prompt) + len(self.response)
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -27,9 +30,9 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
     Rows of like length share a batch, which pads little; the largest need of memory comes first.
     """
-    by_prompt: dict[tuple[int, ...], list[Row]] = {}
+    by_prompt: dict[_Prompt, list[Row]] = {}
     for row in rows:
-        by_prompt.setdefault(tuple(row.prompt), []).append(row)
+        by_prompt.setdefault(_prompt(row), []).append(row)
     groups = sorted(by_prompt.values(), key=lambda group: -max(row.width for row in group))
     batch: list[Row] = []
     width = 0
@@ -45,7 +48,9 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 def as_groups(rows: Sequence[Row]) -> list[Encoded]:
     """What a policy collates: each prompt once for the rows that stand side by side behind it, order kept."""
-    return [
-        Encoded(prompt, tuple(tuple(row.response) for row in group))
-        for prompt, group in groupby(rows, key=lambda row: tuple(row.prompt))
-    ]
+    sides = [list(side) for _, side in groupby(rows, key=_prompt)]
+    return [replace(side[0].group, responses=tuple(row.response for row in side)) for side in sides]
+
+
+def _prompt(row: Row) -> _Prompt:
+    return row.group.prompt, row.group.images

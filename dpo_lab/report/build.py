@@ -7,13 +7,14 @@ from dpo_lab.report.claims import Checked
 from dpo_lab.report.compare import compare_to_baseline
 from dpo_lab.report.content import Report
 from dpo_lab.report.study import Study
+from dpo_lab.report.winner import winner_section
 
 
 def build_report(study: Study, title: str, checked: Sequence[Checked] = ()) -> Report:
     """All sections of `study`, claims first where there are any."""
     comparisons = compare_to_baseline(study.cells, study.baseline, study.metric, study.pairs_of)
     comparison = sections.comparison_section(study, comparisons)
-    winner = sections.winner_section(study)
+    winner = winner_section(study)
     parts = [
         *([sections.claims_section(checked)] if checked else []),
         sections.cells_section(study),

@@ -8,7 +8,7 @@ from typing import Any, final
 from dpo_lab.errors import UserError
 from dpo_lab.report.records import RunRecord
 from dpo_lab.report.select import matches, parse_conditions, shown, unknown_keys
-from dpo_lab.run.identity import CONTENT_OF, COSMETIC_KEYS
+from dpo_lab.run.identity import CONTENT_OF, COSMETIC_KEYS, says_nothing
 
 SEED_KEYS = ("seed", "seeds")
 ABSENT = "-"
@@ -145,7 +145,11 @@ def _decisive(record: RunRecord, seed_keys: Sequence[str]) -> dict[str, Any]:
     """The config less what cannot move a number, seeds, and paths whose content is known by its hash."""
     by_content = [path for path, content in CONTENT_OF.items() if content in _hashes(record)]
     left_out = (*COSMETIC_KEYS, *seed_keys, *by_content, "plugins")
-    config = {key: value for key, value in record.config.items() if not _is_below(key, left_out)}
+    config = {
+        key: value
+        for key, value in record.config.items()
+        if not _is_below(key, left_out) and not says_nothing(key, value)
+    }
     typed = next((word.partition("=")[2] for word in record.overrides if word.startswith("loss=")), "")
     # Presets of other libraries share a function: what was typed tells more than the function's name.
     return config | ({"loss": typed} if "/" in typed else {})

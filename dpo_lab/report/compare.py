@@ -8,7 +8,16 @@ import numpy as np
 
 from dpo_lab.report.cells import Cell
 from dpo_lab.report.pairs import Pairs, match
-from dpo_lab.report.statistics import Array, PairedTest, holm, minimum_detectable, paired_test, seeds_needed
+from dpo_lab.report.statistics import (
+    Array,
+    ClusteredTest,
+    PairedTest,
+    clustered_test,
+    holm,
+    minimum_detectable,
+    paired_test,
+    seeds_needed,
+)
 
 ALPHA = 0.05
 ACCURACY, MARGIN = "rewards/accuracies", "rewards/margins"
@@ -21,15 +30,15 @@ class Comparison:
     """A cell less the baseline, in one metric.
 
     `seeds` is over the shared seeds: what another seed would give. `pairs` is over shared validation pairs, each
-    averaged over the shared seeds: what other pairs would give to *these* runs; None where the metric is no mean over
-    pairs. `adjusted_p` is Holm's over all comparisons of the table; `detectable` and `needed` are at a power of 80 %
-    and the first threshold of Holm (5 % over the number of comparisons).
+    averaged over the shared seeds: what other prompts would give to *these* runs; pairs of one prompt are one cluster.
+    None where the metric is no mean over pairs. `adjusted_p` is Holm's over all comparisons of the table; `detectable`
+    and `needed` are at a power of 80 % and the first threshold of Holm (5 % over the number of comparisons).
     """
 
     cell: Cell
     seeds: PairedTest
     adjusted_p: float
-    pairs: PairedTest | None
+    pairs: ClusteredTest | None
     num_unshared_pairs: int
     detectable: float
     needed: int | None
@@ -99,7 +108,7 @@ def values_of_pairs(pairs: Pairs, metric: str) -> Array | None:
 
 def _test_pairs(
     cell: Cell, baseline: Cell, seeds: Sequence[str], metric: str, pairs_of: Mapping[str, Pairs]
-) -> tuple[PairedTest | None, int]:
+) -> tuple[ClusteredTest | None, int]:
     """The test over pairs, and how many pairs the runs do not share."""
     names = [(cell.runs[seed].name, baseline.runs[seed].name) for seed in seeds]
     both = [(pairs_of[left], pairs_of[right]) for left, right in names if left in pairs_of and right in pairs_of]
@@ -110,4 +119,4 @@ def _test_pairs(
     if any(value is None for value in values) or len(matched[0].key) < 2:
         return None, unshared
     table = np.asarray(values, dtype=np.float64)
-    return paired_test((table[0::2] - table[1::2]).mean(axis=0)), unshared
+    return clustered_test((table[0::2] - table[1::2]).mean(axis=0), matched[0].prompt), unshared

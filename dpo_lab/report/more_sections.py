@@ -9,6 +9,7 @@ from dpo_lab.report.behaviour import displacement, trivial_accuracies
 from dpo_lab.report.content import Section, Table, Value
 from dpo_lab.report.environment import cost, differences
 from dpo_lab.report.equal_kl import families
+from dpo_lab.report.pairs import match
 from dpo_lab.report.study import Study
 
 MOST_ROWS = 200
@@ -63,18 +64,21 @@ def displacement_section(study: Study) -> Section:
 
 
 def length_section(study: Study) -> Section:
-    first = next(iter(study.pairs_of.values()), None)
-    if first is None:
+    known = {cell.label: pairs for cell in study.cells if (pairs := study.pairs_in(cell))}
+    if not known:
         return Section("lengths", "Length and trivial rules", ["No run has validation pairs in predictions.parquet."])
+    matched, num_unshared = match([one for pairs in known.values() for one in pairs])
+    first, shared = matched[0], iter(matched)
+    if not first.key:
+        text = "The runs have no validation pair in common: their accuracies are not those of one set of pairs."
+        return Section("lengths", "Length and trivial rules", [text], [], pictures.lengths(study))
     rows: list[list[Value]] = [[name, value] for name, value in trivial_accuracies(first).items()]
-    rows += [
-        [cell.label, float(np.mean([one.correct.mean() for one in pairs]))]
-        for cell in study.cells
-        if (pairs := study.pairs_in(cell))
-    ]
+    rows += [[label, float(np.mean([next(shared).correct.mean() for _ in pairs]))] for label, pairs in known.items()]
     paragraphs = [
         "An accuracy says something where it is above rules that need no training, and where it does not follow length."
     ]
+    if num_unshared:
+        paragraphs.append(f"On the {len(first.key)} pairs that all runs share; {num_unshared} others are left out.")
     if first.num_left_out:
         paragraphs.append(
             f"{first.num_left_out} groups of an evaluation are no single pair (lists, single judgements); not here."

@@ -1,6 +1,6 @@
 """Validation pairs of a run, one by one, from predictions.parquet; keyed, so that those of several runs match."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -20,7 +20,8 @@ COLUMNS = ["key", "group", "role", "policy_log_prob", "reference_log_prob", "len
 @final
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of one evaluation, in the order of their keys; `key` is that of the chosen and the rejected response.
+    """Pairs of one evaluation, in the order of their keys; `key` is that of the chosen and the rejected response, and
+    `prompt` that of their prompt (of a run from before prompts were recorded each pair has one of its own).
 
     Arrays have one value a pair: shifts are log-ratios in nats (nan without a reference), `margin` is the difference
     of rewards as the loss defines them, `correct` is 1, 0, or one half for a tie. `num_left_out` counts groups that
@@ -30,6 +31,7 @@ class Pairs:
     step: int
     split: str
     key: tuple[str, ...]
+    prompt: tuple[str, ...]
     chosen_shift: Array
     rejected_shift: Array
     chosen_reference: Array
@@ -80,8 +82,8 @@ def take(pairs: Pairs, keys: list[str]) -> Pairs:
     place = {key: index for index, key in enumerate(pairs.key)}
     at = np.asarray([place[key] for key in keys], dtype=np.int64)
     arrays = {name: value[at] for name, value in vars(pairs).items() if isinstance(value, np.ndarray)}
-    rest = {name: value for name, value in vars(pairs).items() if not isinstance(value, np.ndarray)}
-    return Pairs(**{**rest, **arrays, "key": tuple(keys)})
+    prompts = tuple(pairs.prompt[index] for index in at.tolist())
+    return replace(pairs, **arrays, key=tuple(keys), prompt=prompts)
 
 
 def _pair_up(table: pa.Table, step: int, split: str) -> Pairs | None:
@@ -99,6 +101,10 @@ def _pair_up(table: pa.Table, step: int, split: str) -> Pairs | None:
     keys = [f"{a}{b}" for a, b in zip(key[chosen], key[rejected], strict=True)]
     _, first = np.unique(keys, return_index=True)  # a pair that is twice in the data counts once
     chosen, rejected = chosen[first], rejected[first]
+    if "prompt" in table.column_names and table["prompt"].null_count == 0:
+        prompts = np.asarray(table["prompt"].to_pylist(), dtype=object)[chosen].tolist()
+    else:
+        prompts = [keys[index] for index in first]
     columns = {
         name: np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
         for name in ("policy_log_prob", "reference_log_prob", "length", "reward")
@@ -112,6 +118,7 @@ def _pair_up(table: pa.Table, step: int, split: str) -> Pairs | None:
         step=step,
         split=split,
         key=tuple(keys[index] for index in first),
+        prompt=tuple(prompts),
         chosen_shift=ratio[chosen],
         rejected_shift=ratio[rejected],
         chosen_reference=columns["reference_log_prob"][chosen],

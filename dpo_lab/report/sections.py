@@ -1,4 +1,4 @@
-"""The sections of a report about results: cells, comparisons, the winner, equal KL, claims."""
+"""The sections of a report about results: cells, comparisons, equal KL, claims."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ import numpy as np
 
 from dpo_lab.report import pictures
 from dpo_lab.report.claims import Checked
-from dpo_lab.report.compare import ALPHA, INDISTINCT, Comparison, lower_is_better
+from dpo_lab.report.compare import INDISTINCT, Comparison, lower_is_better
 from dpo_lab.report.content import Section, Table, Value, p_text, with_interval
 from dpo_lab.report.equal_kl import KL, EqualKL, compare_families, families
-from dpo_lab.report.selection import select
+from dpo_lab.report.equal_kl import verdict as equal_kl_verdict
 from dpo_lab.report.statistics import FEWEST_FOR_BOOTSTRAP, bootstrap_interval, estimate
 from dpo_lab.report.study import Study
 
@@ -73,8 +73,9 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
         f"{'lower' if lower_is_better(study.metric) else 'higher'} is better.",
         "Two tests, two questions. Over seeds: would another seed say the same? Student's paired t over the seeds that "
         f"both have, with Holm's correction over the {tested} comparisons that could be tested. Over pairs: would "
-        "other validation pairs say the same of these very runs? Each pair averaged over the shared "
-        "seeds, not corrected; it says nothing about other seeds. Better and worse go by the first alone.",
+        "other prompts say the same of these very runs? Each validation pair averaged over the shared seeds; pairs of "
+        "one prompt may err together and count as one cluster (t with one degree of freedom fewer than prompts); not "
+        "corrected. It says nothing about other seeds. Better and worse go by the first alone.",
         f'"{INDISTINCT}" does not say that cells are equal: it says that these seeds cannot tell. "Detectable" is the '
         "smallest true difference that so many seeds find in four of five repetitions, at the first threshold of Holm; "
         '"seeds needed" is for the difference that was seen, were it true.',
@@ -99,6 +100,7 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
         "difference over pairs",
         "p over pairs",
         "pairs",
+        "prompts",
     )
     unshared = max((one.num_unshared_pairs for one in comparisons), default=0)
     note = (
@@ -110,38 +112,6 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
     return Section(
         "comparisons", "Against the baseline", paragraphs, tables, pictures.differences(comparisons, study.metric)
     )
-
-
-def winner_section(study: Study) -> Section:
-    """The best cell, and how much of its figure is luck."""
-    selection = select(study.cells, study.metric, study.pairs_of)
-    if selection is None:
-        return Section("winner", "The best cell", [f"No run has {study.metric} above step 0."])
-    value = with_interval(*selection.on_validation[:3])
-    paragraphs = [
-        f"Chosen on validation among {len(study.cells)} cells and their checkpoints: {selection.cell.label} at step "
-        f"{selection.step}, {study.metric} {value}; at its last step {with_interval(*selection.at_last_step[:3])}."
-    ]
-    if selection.on_test is not None:
-        paragraphs.append(
-            f"On the untouched test split it has {with_interval(*selection.on_test[:3])}: report this figure."
-        )
-    elif len(study.cells) > 1:
-        paragraphs.append(
-            "These runs have no test split: nothing was kept apart, and the winner's figure is optimistic. It was "
-            "chosen for being high, so part of what made it high is luck with seeds and pairs (the winner's curse)."
-        )
-    else:
-        paragraphs.append(
-            "These runs have no test split. If checkpoints were compared, the best one's figure is optimistic."
-        )
-    rows: list[list[Value]] = [["best of all, on what chose it", selection.on_validation.mean]]
-    rows += [["chosen on the other seeds, measured on the one left out", selection.left_out_seed]]
-    rows += [["chosen on half of the pairs, measured on the other half", selection.half_of_pairs]]
-    rows = [row for row in rows if row[1] is not None]
-    note = "Each of the lower rows takes away one source of luck, not both; at the last step."
-    tables = [Table("winner", "what choosing adds", ("figure", study.metric), rows, note)] if len(rows) > 1 else []
-    return Section("winner", "The best cell", paragraphs, tables)
 
 
 def equal_kl_section(study: Study) -> Section:
@@ -158,10 +128,7 @@ def equal_kl_section(study: Study) -> Section:
         "KLs that both reach: one number a seed, tested over seeds with Holm's correction. Nothing is extrapolated.",
         "KL is a mean over the samples drawn at the end of a run and has an error of its own (samples/kl_ci95).",
     ]
-    rows: list[list[Value]] = []
-    for metric in metrics:
-        sign = -1 if lower_is_better(metric) else 1
-        rows += [_equal_kl_row(one, metric, sign) for one in compare_families(study.cells, study.baseline, metric)]
+    rows = [_equal_kl_row(one) for one in compare_families(study.cells, study.baseline, metrics)]
     if not rows and len(families(study.cells)) > 1:
         paragraphs.append("No two families could be compared.")
     columns = (
@@ -195,14 +162,15 @@ def _comparison_row(one: Comparison) -> list[Value]:
         with_interval(*one.pairs[:3]) if one.pairs else "",
         p_text(one.pairs.p) if one.pairs else "",
         one.pairs.count if one.pairs else None,
+        one.pairs.num_clusters if one.pairs else None,
     ]
 
 
-def _equal_kl_row(one: EqualKL, metric: str, sign: int) -> list[Value]:
+def _equal_kl_row(one: EqualKL) -> list[Value]:
     return [
         one.family,
-        metric,
-        _family_verdict(one.test.difference, one.test.count, one.adjusted_p, sign),
+        one.metric,
+        equal_kl_verdict(one),
         with_interval(*one.test[:3]),
         one.test.count,
         p_text(one.adjusted_p),
@@ -251,14 +219,6 @@ def _has_own_unit(study: Study) -> bool:
     stem = study.metric.partition("/")[2]
     is_scaled = stem.startswith(("loss", "rewards/")) and stem != "rewards/accuracies"
     return is_scaled and len({(cell.loss, cell.beta) for cell in study.cells}) > 1
-
-
-def _family_verdict(difference: float, count: int, p: float, sign: int) -> str:
-    if math.isnan(p):
-        return "not tested: fewer than two seeds" if count < 2 else "not tested: no spread over seeds"
-    if p >= ALPHA:
-        return INDISTINCT
-    return "better" if sign * difference > 0 else "worse"
 
 
 def _metrics(study: Study) -> list[str]:

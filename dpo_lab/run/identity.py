@@ -31,8 +31,20 @@ COSMETIC_KEYS: tuple[str, ...] = (
 CONTENT_OF: dict[str, str] = {
     "data.path": "data",
     "data.validation_path": "data",
+    "data.test_path": "data",
     "model.path": "initial_weights",
     "reference.path": "reference",
+}
+
+
+# Keys that came later than runs that still count, at the value that stands for what was before them: there a key says
+# nothing, so that neither the id of such a run nor its place among others moves.
+WITHOUT_EFFECT: dict[str, Any] = {
+    "data.test_path": None,
+    "data.test_fraction": 0,
+    "data.num_test_pairs": 0,
+    "data.label_noise": 0,
+    "data.label_noise_seed": 0,
 }
 
 
@@ -56,13 +68,18 @@ def run_id(config: Mapping[str, Any], contents: Mapping[str, str]) -> str:
 
 
 def without(config: Mapping[str, Any], names: set[str], prefix: str = "") -> dict[str, Any]:
-    """A copy of `config` less the dotted `names` and all that stands below them."""
+    """A copy of `config` less the dotted `names`, all that stands below them, and what says nothing."""
     kept: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        if name not in names:
+        if name not in names and not says_nothing(name, value):
             kept[key] = without(value, names, f"{name}.") if isinstance(value, Mapping) else value
     return kept
+
+
+def says_nothing(key: str, value: Any) -> bool:
+    """Whether the dotted `key` has the value that it would have where it did not exist."""
+    return key in WITHOUT_EFFECT and value == WITHOUT_EFFECT[key] and not isinstance(value, bool)
 
 
 def canonical_json(value: Any) -> str:

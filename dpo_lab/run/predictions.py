@@ -13,7 +13,7 @@ from dpo_lab.run.files import write_atomic
 SCHEMA = pa.schema(
     [
         pa.field("step", pa.int64(), nullable=False),  # optimizer steps done before this evaluation
-        pa.field("split", pa.string(), nullable=False),  # "val"
+        pa.field("split", pa.string(), nullable=False),  # "val", or "test"
         pa.field("key", pa.string(), nullable=False),  # 128-bit hash of prompt and response, 32 hex digits
         pa.field("group", pa.int64(), nullable=False),  # rows that answer one prompt share a group
         pa.field("role", pa.string(), nullable=False),  # "chosen" or "rejected"
@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         pa.field("reference_log_prob", pa.float64()),  # null where the loss asks for no reference
         pa.field("length", pa.int64(), nullable=False),  # decisions
         pa.field("reward", pa.float64()),  # as the loss defines it; null where it defines none
+        pa.field("prompt", pa.string()),  # as key, of the prompt alone: rows of equal prompts have one
     ]
 )
 
@@ -81,6 +82,16 @@ def hex_key(high: int, low: int) -> str:
     'ffffffffffffffff000000000000000a'
     """
     return f"{high % 2**64:016x}{low % 2**64:016x}"
+
+
+def key_of_hex(text: str) -> tuple[int, int]:
+    """What `hex_key` made a text of.
+
+    >>> key_of_hex("ffffffffffffffff000000000000000a")
+    (-1, 10)
+    """
+    high, low = (int(half, 16) for half in (text[:16], text[16:]))
+    return high - 2**64 * (high >> 63), low - 2**64 * (low >> 63)
 
 
 def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:

@@ -33,7 +33,7 @@ def loader(view: View, num_pairs: int, *, seed: int = 0, is_continued: bool = Tr
 
 def keys_of_run(train: WindowLoader, num_steps: int, validation: WindowLoader | None = None, **settings: Any) -> Keys:
     found: Keys = set()
-    for groups, keys in rows_of_run(train, validation, num_steps, **settings):
+    for groups, keys in rows_of_run(train, [] if validation is None else [validation], num_steps, **settings):
         expected = [response_key(group.prompt, response) for group in groups for response in group.responses]
         assert np.array_equal(keys, np.array(expected)), "keys stand beside their tokens"
         found |= set(map(tuple, keys.tolist()))
@@ -77,3 +77,10 @@ def test_the_loader_of_the_run_does_not_move():
     assert train.state_dict() == {"epoch": 0, "position": 0}
     assert [batch.key.tolist() for batch in next(iter(train))] == first
     assert "input_ids" in next(iter(train))[0].inputs
+
+
+def test_rows_are_those_of_all_ranks():
+    """Borrowed responses depend on whole windows, so the first rank makes them ready for the others as well."""
+    one, two = loader(KTO, 12), loader(KTO, 12)
+    two.rank, two.num_ranks = 1, 2
+    assert keys_of_run(two, len(two)) == keys_of_run(one, len(one))

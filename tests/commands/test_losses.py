@@ -26,6 +26,8 @@ def test_the_table_has_every_loss_in_eighty_columns(capsys: pytest.CaptureFixtur
     first_words = [line.split()[0] for line in lines if line and not line.startswith(" ")]
     assert set(names()) <= set(first_words)
     assert "pairs with a reference  need policy, reference, pairs" in "\n".join(lines)
+    assert "as other libraries have them  loss=LIBRARY/NAME" in lines
+    assert "openrlhf          dpo, dpo_nll, ipo" in [line.rstrip() for line in lines]
     text = " ".join("\n".join(lines).split())
     assert "sigmoid beta=0.1 (0, inf) 2305.18290 (7) label_smoothing=0 [0, 0.5)" in text
     assert "kto beta=0.1 (0, inf) drift 2402.01306 (8) desirable_weight=1 [0, inf) whole batch" in text
@@ -51,12 +53,21 @@ def test_one_loss_in_full_writes_nothing(capsys: pytest.CaptureFixture[str], wor
         "Published code differs in alpha",
         "reverse_kl | forward_kl | js",
         "row indices (chosen, rejected), one line a pair",
+        "takes modifiers (label_smoothing, confidence, alpha): loss=modified loss@loss.base=f_dpo",
         "● beta 0.1 (default)",
         "gradient weight",
         "as a file: dpo-lab losses f_dpo --png f_dpo.png",
     ):
         assert said in text
     assert err == "" and list(workplace.iterdir()) == []
+
+
+def test_a_set_of_another_library_shows_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["losses", "simpo/hinge"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].startswith('simpo/hinge  SimPO repository: loss_type="hinge"')
+    assert "beta: 1.3333333333333333 # beta / (1 + gamma)" in lines
+    assert "to train:  dpo-lab train loss=simpo/hinge" in lines
 
 
 def test_a_picture_is_written_where_it_is_asked_for(capsys: pytest.CaptureFixture[str], workplace: Path) -> None:
@@ -93,6 +104,7 @@ def test_what_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     ("line", "words"),
     [
         ("dpo-lab losses sig", ["sigmoid"]),
+        ("dpo-lab losses openrlhf/d", ["openrlhf/dpo", "openrlhf/dpo_nll"]),
         ("dpo-lab losses --", ["--json", "--png"]),
         ("dpo-lab losses ipo x", []),
     ],

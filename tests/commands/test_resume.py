@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from dpo_lab.assemble import fit
+from dpo_lab.assemble import steps
 from dpo_lab.commands import train as command
+from dpo_lab.data.batch import response_key
+from dpo_lab.data.reviews import reviews
 from dpo_lab.errors import UserError
 from dpo_lab.interruption import SIGNALS, Stopped
-from dpo_lab.model.causal_lm import CausalLM
+from dpo_lab.model.causal_lm import CausalLM, causal_lm
 from dpo_lab.module import NonFiniteError, PreferenceModule
-from dpo_lab.run import Run, read_run
+from dpo_lab.run import Run, hex_key, read_run
 from dpo_lab.run.checkpoint import load, saved_checkpoints
 from dpo_lab.run.files import WriteError, write_json
 from dpo_lab.run.kept import manifest_path
@@ -144,9 +147,9 @@ def test_a_signal_between_two_steps_ends_the_run_after_the_next(train: Train, wh
             if trainer.global_step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    original = fit.make_trainer
+    original = steps.make_trainer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "make_trainer", lambda *given, **knobs: with_last(original(*given, **knobs), Late()))
+        patch.setattr(steps, "make_trainer", lambda *given, **knobs: with_last(original(*given, **knobs), Late()))
         with pytest.raises(Stopped, match="143"):
             train()
     assert kept(the_run()) == [4]
@@ -265,6 +268,38 @@ def test_the_best_checkpoint_stays_and_becomes_the_model(train: Train, capsys: p
     assert f"best checkpoint: step {step}, {value:g}" in capsys.readouterr().err
 
 
+def test_the_test_is_scored_once_by_the_weights_that_are_kept(train: Train):
+    """Beside it the run is what it is without a test; the exported model gives the log-probs of its predictions."""
+    knobs = (
+        "optimizer.lr=0.05",
+        "optimizer.warmup_steps=0",
+        "trainer.save=best",
+        "trainer.best_metric=val/rewards/margins",
+    )
+    plain = train(*knobs, "data.num_test_pairs=0", runs="plain")
+    run = train(*knobs, "data.num_test_pairs=6")
+    rows = [{name: value for name, value in row.items() if not name.startswith("test/")} for row in run.metrics]
+    assert rows == plain.metrics and run.info["best"] == plain.info["best"]
+    assert [row["step"] for row in run.metrics if "test/loss" in row] == [7]
+    step, last = run.info["best"]["step"], run.metrics[-1]
+    assert step < 7 and last["test/step"] == step and last["test/num_pairs"] == run.info["num_test_items"] == 6
+    table = pq.read_table(run.path / "predictions.parquet").to_pandas()
+    tested = table[table.split == "test"]
+    assert (
+        len(tested) == 12 and set(tested.step) == {step} and not set(tested.key) & set(table.key[table.split == "val"])
+    )
+    chosen, rejected = (tested[tested.role == role].reward.to_numpy() for role in ("chosen", "rejected"))
+    assert (chosen - rejected).mean() == pytest.approx(last["test/rewards/margins"], abs=1e-6)
+    policy = causal_lm(path=str(run.path / "model"))
+    encoded = policy.encode(reviews(num_pairs=1, num_test_pairs=6).test)
+    with torch.no_grad():
+        log_probs = policy.log_prob(policy.collate(encoded)).sum()
+    keys = [hex_key(*response_key(one.prompt, response)) for one in encoded for response in one.responses]
+    found = tested.set_index("key").policy_log_prob[keys].to_numpy()
+    assert found == pytest.approx(log_probs.numpy(), abs=1e-4)
+    assert tested.set_index("key").prompt[keys[::2]].tolist() == [hex_key(*response_key(o.prompt, ())) for o in encoded]
+
+
 def test_a_metric_that_is_never_recorded_is_refused_at_the_start(train: Train):
     with pytest.raises(UserError, match=r"trainer.best_metric=val/los is never recorded; .* val/loss"):
         train("trainer.save=best", "trainer.best_metric=val/los")
@@ -276,7 +311,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_exported(train: Train
     with pytest.raises(NonFiniteError, match="not finite") as error:
         train("optimizer.lr=1e39", "optimizer.warmup_steps=0", "trainer.checkpoint_every=1")
     assert error.value.exit_code == 6
-    assert kept(the_run()) == [] and not (the_run().path / "model").exists()
+    assert not list(the_run().path.rglob("*.ckpt")) and not (the_run().path / "model").exists()
 
 
 def test_rows_behind_a_gradient_that_is_not_finite_are_named(train: Train, monkeypatch: pytest.MonkeyPatch):

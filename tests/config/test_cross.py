@@ -17,6 +17,13 @@ def test_a_micro_batch_is_no_larger_than_the_batch() -> None:
         assert not list(cross.micro_batch_fits({"trainer": {"micro_batch_size": micro, "global_batch_size": 8}}))
 
 
+def test_each_of_several_processes_has_an_item() -> None:
+    [fault] = cross.every_process_has_items({"trainer": {"num_devices": 3, "global_batch_size": 2}})
+    assert fault == "trainer.num_devices: must be at most trainer.global_batch_size, which is 2, got 3"
+    for num in (2, 1, None, "x"):
+        assert not list(cross.every_process_has_items({"trainer": {"num_devices": num, "global_batch_size": 2}}))
+
+
 def test_data_that_looks_like_a_file_exists(tmp_path: Path) -> None:
     there = tmp_path / "pairs.jsonl"
     there.write_text("")
@@ -42,7 +49,11 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPa
     assert fault.startswith("trainer=gpu: torch finds no CUDA device here")
     assert not list(cross.gpu_is_there({"trainer": {"accelerator": "cpu"}}))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert not list(cross.gpu_is_there({"trainer": {"accelerator": "gpu"}}))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    [fault] = cross.gpu_is_there({"trainer": {"accelerator": "gpu", "num_devices": 3}})
+    assert fault == "trainer.num_devices: 3 is more than the 2 CUDA devices here"
+    for num in (None, 1, 2, "x"):
+        assert not list(cross.gpu_is_there({"trainer": {"accelerator": "gpu", "num_devices": num}}))
 
 
 def test_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +82,24 @@ def test_checkpoints_are_compared_by_validation() -> None:
     assert fault == "trainer.best_metric: must be a curve of validation, such as val/loss, got train/loss"
     for trainer in ({"save": "best", "best_metric": "val/loss"}, {"save": "last", "best_metric": "train/loss"}):
         assert not list(cross.best_is_of_validation({"trainer": trainer}))
+
+
+def test_a_test_chooses_nothing() -> None:
+    cfg = {"trainer": {"save": "last", "best_metric": "test/loss"}, "sweep": {"objective": "test/rewards/accuracies"}}
+    faults = list(cross.nothing_is_chosen_on_the_test(cfg))
+    assert [fault.partition(":")[0] for fault in faults] == ["trainer.best_metric", "sweep.objective"]
+    assert not list(cross.nothing_is_chosen_on_the_test({"trainer": {"best_metric": "val/loss"}, "sweep": {}}))
+
+
+def test_validation_and_test_leave_something_to_train_on() -> None:
+    for data, said in (
+        ({"validation_fraction": 0.6, "test_fraction": 0.5}, "leaves nothing"),
+        ({"validation_fraction": 0.05, "test_path": "t.jsonl", "test_fraction": 0.1}, "one of the two"),
+    ):
+        [fault] = cross.sides_leave_something({"data": data})
+        assert fault.startswith("data.test_fraction: ") and said in fault
+    for data in ({"validation_fraction": 0.5, "validation_path": "v", "test_fraction": 0.6}, {"num_pairs": 3}):
+        assert not list(cross.sides_leave_something({"data": data}))
 
 
 def test_a_fresh_attempt_goes_on_with_none() -> None:

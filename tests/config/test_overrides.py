@@ -157,16 +157,19 @@ def test_a_knob_of_another_choice_is_refused_with_the_choices_that_take_it() -> 
     label_smoothing = fault("loss=ipo", "loss.label_smoothing=0.1")
     assert label_smoothing.startswith("loss.label_smoothing=0.1: ipo does not take label_smoothing; choices of loss")
     takers = label_smoothing.split("that do: ")[1].split(";")[0].split(", ")
-    assert {"sigmoid", "cpo", "robust"} <= set(takers)
+    assert {"sigmoid", "cpo", "modified (around another: loss@loss.base=NAME)", "robust"} <= set(takers)
     assert not {"ipo", "hinge", "mix"} & set(takers)
     assert takers == sorted(takers)
     assert label_smoothing.endswith("; keys of loss (ipo): beta, normalization")
     assert fault("reference=uniform", "reference.path=x").startswith(
         "reference.path=x: uniform does not take path; choices of reference that do: frozen"
     )
-    assert fault("data.path=x").startswith("data.path=x: reviews does not take path; choices of data that do: files;")
+    assert fault("data.path=x").startswith("data.path=x: reviews does not take path; choices of data that do: files")
     assert fault("loss=mix", "loss.terms.penalty.loss.gamma=3").startswith(
         "loss.terms.penalty.loss.gamma=3: sft does not take gamma; choices of loss that do: alphapo, "
+    )
+    assert "modified (around another: loss@loss.terms.penalty.loss.base=NAME)" in fault(
+        "loss=mix", "loss.terms.penalty.loss.confidence=true"
     )
     assert fault("loss.terms.penalty.weight=1").startswith(
         "loss.terms.penalty.weight=1: sigmoid does not take terms.penalty.weight; choices of loss that do: mix;"

@@ -14,7 +14,7 @@ from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.view import View
-from dpo_lab.types import Encoded, PreferenceBatch
+from dpo_lab.types import Encoded, ImageFile, PreferenceBatch
 
 DATASET = EncodedDataset(
     [
@@ -206,3 +206,12 @@ def test_equal_keys_mean_equal_ids(prompt: list[int], response: list[int], promp
 def test_key_is_the_same_on_every_machine():
     """Golden value: reference caches and per-example outputs are found again by it."""
     assert response_key((1, 2), (3,)) == (706271355803174220, -4007711136226543821)
+
+
+def test_key_of_a_response_to_an_image_is_of_its_contents():
+    """Wherever the file lies; a second image, or another order of two, is another prompt."""
+    here, there, other = ImageFile("a.png", "00" * 32), ImageFile("b.png", "00" * 32), ImageFile("a.png", "11" * 32)
+    shown = [(), (here,), (other,), (here, other), (other, here)]
+    keys = {response_key((1, 2), (3,), images) for images in shown}
+    assert len(keys) == len(shown)
+    assert response_key((1, 2), (3,), (here,)) == response_key((1, 2), (3,), (there,))

@@ -182,3 +182,20 @@ def test_special_tokens_inside_of_text_are_noted():
     rows = [pair("p", "a$", "b$"), replace(pair("p<s>", "a$", "b$"), source="a row 2")]
     assert len(encode_source(rows, encode, 9, "drop", report, EOS, special_tokens=("<s>", "</s>"))) == 2
     assert (report.counts["special_token_in_text"], report.places["special_token_in_text"]) == (1, ["a row 2"])
+
+
+def test_spans_behind_the_cut_go_with_their_pairs():
+    """Head of 2, passage of 4, tail of 1; 6 tokens leave the passage 3: the span (4, 5) ends behind the cut."""
+    tokens = Encoded((1, 3, 10, 11, 12, 13, 2), ((2, 3), (4, 5), (4, 4)), num_head=2, num_tail=1, kind="span")
+    example = Example("p", ("a", "b", "c"), ((0, 1), (0, 2)), scores=(1.0, 0.5, 0.0), source="a row 1")
+    report = DataReport()
+    dataset = encode_source([example], lambda _: [tokens], 6, "truncate", report, None)
+    assert dataset.encoded == [replace(tokens, prompt=(1, 3, 10, 11, 12, 2), responses=((2, 3), (4, 4)))]
+    assert dataset.judgements == [Judgement(((0, 1),), scores=(1.0, 0.0))]
+    assert report.counts == {"prompt_end_cut": 1, "answer_cut": 1}
+
+
+def test_a_question_whose_answer_was_cut_is_not_trained_on():
+    tokens = Encoded((1, 3, 10, 11, 12, 13, 2), ((5, 5), (2, 3)), num_head=2, num_tail=1, kind="span")
+    example = Example("p", ("a", "b"), ((0, 1),), source="a row 1")
+    assert len(encode_source([example], lambda _: [tokens], 6, "truncate", DataReport(), None)) == 0

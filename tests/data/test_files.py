@@ -89,6 +89,26 @@ def test_validation_file_takes_the_place_of_the_split(tmp_path: Path):
     assert source.report.places == {"prompt_in_validation": ["a.jsonl row 4"]}
 
 
+def test_test_file_and_test_fraction(tmp_path: Path):
+    """A test file is read beside the rest; a test fraction takes prompts from training; without one nothing moves."""
+    path = write(tmp_path / "a.jsonl", GOOD)
+    before = files(path=path, validation_fraction=0.2)
+    test = write(tmp_path / "t.jsonl", [GOOD[3], {"prompt": "new", "chosen": "a", "rejected": "b"}])
+    source = files(path=path, validation_fraction=0.2, test_path=test)
+    assert (source.train, source.validation, len(source.test)) == (before.train, before.validation, 2)
+    assert source.report.counts == {"prompt_in_test": 1} and source.report.num_test == 2
+    assert source.fingerprint != before.fingerprint == files(path=path, validation_fraction=0.2).fingerprint
+    split = files(path=path, validation_fraction=0.2, test_fraction=0.2)
+    assert split.validation == before.validation and len(split.train) + len(split.test) == len(before.train)
+    assert split.report.lines()[
+        0
+    ] == f"40 rows read: {len(split.train)} train, {len(split.validation)} validation, " + (f"{len(split.test)} test")
+    assert {name: len(side) for name, side in split.sets.items()}["test"] == len(split.test)
+    for wrong in ({"test_path": test, "test_fraction": 0.1}, {"validation_fraction": 0.5, "test_fraction": 0.5}):
+        with pytest.raises(DataError, match=r"one of them|nothing to train on"):
+            files(path=path, **wrong)
+
+
 def test_scored_lists(tmp_path: Path):
     path = write(tmp_path / "a.jsonl", [{"prompt": "p", "responses": ["a", "b", "c"], "scores": [1, 2, 3]}])
     assert files(path=path, validation_fraction=0.0, pairs="best_vs_rest").train[0].pairs == ((2, 1), (2, 0))

@@ -88,7 +88,7 @@ def test_csv_row_with_another_number_of_cells(tmp_path: Path):
         ("a.jsonl.gz", b"{}", "gzip"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}' * 99, mtime=0)[:-9], "gzip"),
         ("a.jsonl", '{"a": 1}'.encode("utf-16"), "UTF-16"),
-        ("a.txt", b"x", "ending"),
+        ("a.doc", b"x", "ending"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str):

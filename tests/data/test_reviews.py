@@ -28,6 +28,18 @@ def test_same_seed_same_rows_and_another_seed_others():
     assert small().fingerprint != small(seed=1).fingerprint
 
 
+def test_a_test_is_drawn_apart():
+    """Nothing else moves with it, and it moves with nothing but the seed."""
+    without, source = small(), small(num_test_pairs=5)
+    assert (source.train, source.validation, source.demonstrations) == (
+        without.train,
+        without.validation,
+        without.demonstrations,
+    )
+    assert source.test == small(num_pairs=7, num_test_pairs=9).test[:5] != small(seed=1, num_test_pairs=5).test
+    assert without.fingerprint == small(num_test_pairs=0).fingerprint != source.fingerprint
+
+
 def test_responses_of_a_pair_differ_and_fit_their_prompt():
     for example in small().train:
         first, second = (str(response) for response in example.responses)

@@ -14,7 +14,7 @@ from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.token_cache import load_or_encode
-from dpo_lab.types import Encoded
+from dpo_lab.types import Encoded, ImageFile
 
 DATASETS = {
     "train": EncodedDataset(
@@ -28,6 +28,9 @@ DATASETS = {
     "empty and none": EncodedDataset([Encoded((7,), ((8,),))] * 2, [Judgement((), (), (), (), ()), Judgement()]),
     "validation": EncodedDataset([], []),
     "demonstrations": EncodedDataset([Encoded((1, 10), ((11, 2),), 1)], [Judgement()]),
+    "images": EncodedDataset(
+        [Encoded((1,), ((2,),), images=(ImageFile("a b.png", "00ff"), ImageFile("é", "")))], [Judgement()]
+    ),
 }
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from dpo_lab.errors import UserError
 from dpo_lab.loss.apo_zero import apo_zero
 from dpo_lab.loss.apo_zero_unpaired import apo_zero_unpaired
 from tests.loss.batch import RATIOS, by_decision, gradient, make_batch, reduce
@@ -22,6 +23,25 @@ def test_by_hand():
     assert output.loss.tolist() == pytest.approx([0.268941, 0.119203], abs=1e-6)
     slopes = gradient(reduce(output), batch.policy)[:, 0].tolist()
     assert slopes == pytest.approx([-0.098306 / 2, 0.052497 / 2], abs=1e-6)
+
+
+def test_weights_by_hand():
+    """As above, times 3 and 0.5: 0.806824 and 0.059601; the average still divides by two items."""
+    batch = one_token_pair((2.0, -4.0))
+    knobs = {"beta": 0.5, "desirable_weight": 3.0, "undesirable_weight": 0.5}
+    output = apo_zero_unpaired(batch.policy, batch.reference, torch.tensor([1, 0]), **knobs)
+    assert output.loss.tolist() == pytest.approx([0.806824, 0.059601], abs=1e-6)
+    assert output.weight.tolist() == [1.0, 1.0]
+    slopes = gradient(reduce(output), batch.policy)[:, 0].tolist()
+    assert slopes == pytest.approx([-3 * 0.098306 / 2, 0.5 * 0.052497 / 2], abs=1e-6)
+
+
+def test_both_weights_0_are_refused():
+    batch = one_token_pair((2.0, -4.0))
+    with pytest.raises(UserError, match="nothing to train"):
+        apo_zero_unpaired(
+            batch.policy, batch.reference, torch.tensor([1, 0]), desirable_weight=0.0, undesirable_weight=0.0
+        )
 
 
 def test_rows_that_are_not_judged_are_no_items_and_have_a_reward():

@@ -96,6 +96,7 @@ FORMULAS: dict[str, Formula] = {
     "halos/dpo": dpo(0.1),
     "halos/cdpo": dpo(0.1, smoothing=0.2),
     "halos/simpo": simpo(10.0, 0.3),
+    "halos/sft": token_nll,
     "halos/kto": kto(0.1),
     "llama_factory/sigmoid": dpo(0.1),
     "llama_factory/sigmoid_ftx": weighted((1.0, dpo(0.1)), (1.0, sequence_nll)),
@@ -106,9 +107,10 @@ FORMULAS: dict[str, Formula] = {
     "llama_factory/kto": kto(0.1),
     "simpo/simpo": simpo(2.0, 0.25),
     "simpo/simpo_sft": weighted((1.0, simpo(2.0, 0.25)), (1.0, token_nll)),
+    "simpo/hinge": over_pairs(lambda pair: torch.relu(1 - 2.0 * (pair.d_mean - 0.25))),
 }
 # Of these the library has no reference; ours is made the same by reference=uniform, log-prob 0.
-WITHOUT_REFERENCE = {"trl_1_16/cpo_hinge", "trl_1_16/cpo_ipo"}
+WITHOUT_REFERENCE = {"trl_1_16/cpo_hinge", "trl_1_16/cpo_ipo", "simpo/hinge"}
 # What runs there under these names is not that loss, or does not run; see the document.
 NOT_OFFERED = (
     "trl_1_16/orpo",
@@ -120,7 +122,6 @@ NOT_OFFERED = (
     "llama_factory/hinge",
     "llama_factory/ipo",
     "llama_factory/kto_pair",
-    "simpo/hinge",
 )
 
 every_set = pytest.mark.parametrize("name", SETS)
@@ -211,6 +212,12 @@ def test_a_set_can_be_modified():
             f_dpo(0.1, lambda u: (1 - u**-0.7) / 0.7),
         ),
         (["loss=trl_1_16/cpo_simpo", "loss.terms.nll.weight=0"], simpo(0.1, 5.0)),
+        (
+            ["loss=trl_1_16/apo_zero_unpaired", "loss.desirable_weight=1.5", "loss.undesirable_weight=0.5"],
+            lambda now, _: torch.cat(
+                [1.5 * torch.sigmoid(-0.1 * now.desirable), 0.5 * torch.sigmoid(0.1 * now.undesirable)]
+            ).mean(),
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -21,6 +21,20 @@ def test_both_sides_of_the_kink_by_hand():
     assert_close(output.reward.tolist(), [1.25 * ratio for ratio in RATIOS], atol=1e-12, rtol=0)
 
 
+def test_per_token_by_hand():
+    """Log-ratios per token 0.6 / 3 = 0.2, -0.1, -0.4, 0.025: margins 0.3 and 0.425, so 1 - 1.25 * 0.3 = 0.625, 0.46875.
+
+    d/dh = -1.25 for both, halved by the average over two pairs and divided by the length of each response.
+    """
+    batch = make_batch()
+    output = hinge(batch.policy, batch.reference, batch.pairs, beta=1.25, normalization="mean")
+    assert_close(output.loss.tolist(), [0.625, 0.46875], atol=1e-12, rtol=0)
+    expected = by_decision([-0.625 / 3, 0.625, 0.625 / 2, -0.625 / 4])
+    assert_close(gradient(reduce(output), batch.policy), expected, atol=1e-12, rtol=0)
+    assert output.reward is not None
+    assert_close(output.reward.tolist(), [0.25, -0.125, -0.5, 0.03125], atol=1e-12, rtol=0)
+
+
 @given(margin=st.floats(-1e3, 1e3), beta=st.floats(0.01, 5))
 def test_any_margin(margin: float, beta: float):
     batch = margin_batch([margin])

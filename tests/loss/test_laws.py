@@ -29,6 +29,7 @@ PACKAGES = ("dpo_lab",)
 # Further forms of a loss, each told apart from all others like a loss of its own.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ipo mean": ("ipo", {"normalization": "mean"}),
+    "hinge mean": ("hinge", {"normalization": "mean"}),
     "cdpo": ("sigmoid", {"label_smoothing": 0.2}),
     "f_dpo forward_kl": ("f_dpo", {"divergence": "forward_kl"}),
     "f_dpo alpha": ("f_dpo", {"divergence": "alpha", "alpha": 0.5}),

@@ -185,7 +185,7 @@ def test_encode_gives_what_collate_scores(model_folder: Folder):
     policy = causal_lm(path=str(model_folder("llama")))
     (encoded,) = policy.encode([Example("the cat", (" sat", " did not"))])
     assert policy.log_prob(policy.collate([encoded])).mask.sum(1).tolist() == [len(r) for r in encoded.responses]
-    assert policy.decode(encoded.responses[0]).strip() == "sat"
+    assert policy.decode(encoded, encoded.responses[0]).strip() == "sat"
     assert encoded.responses[0][-1] == policy.end_id == 2
 
 

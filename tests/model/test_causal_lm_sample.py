@@ -37,7 +37,8 @@ BENDING = {
 
 
 def draw(policy: CausalLM, prompts: list[list[int]], seed: int = 0, max_new_tokens: int = 8) -> list[list[int]]:
-    return policy.sample(prompts, generator=torch.Generator().manual_seed(seed), max_new_tokens=max_new_tokens)
+    groups = [Encoded(tuple(prompt), ()) for prompt in prompts]
+    return policy.sample(groups, generator=torch.Generator().manual_seed(seed), max_new_tokens=max_new_tokens)
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_the_same_seed_gives_the_same_and_another_others(model_folder: Folder):
     first, again, other = (draw(policy, [SHORT, LONG] * 5, seed) for seed in (1, 1, 2))
     assert first == again != other
     generator = torch.Generator().manual_seed(1)
-    twice = [policy.sample([SHORT] * 5, generator=generator, max_new_tokens=8) for _ in range(2)]
+    twice = [policy.sample([Encoded(tuple(SHORT), ())] * 5, generator=generator, max_new_tokens=8) for _ in range(2)]
     assert twice[0] != twice[1], "the generator has to move on"
 
 

@@ -18,6 +18,7 @@ from dpo_lab.model.attention_choice import Attention, choose_attention, find_obs
 from dpo_lab.model.causal_lm import CausalLM, causal_lm
 from dpo_lab.model.grouped_scoring import collate_groups, ungroup
 from dpo_lab.model.tiny import tiny
+from dpo_lab.reductions import log_collision, sequential_kl
 from dpo_lab.types import Encoded
 from tests.model.architectures import ARCHITECTURES
 from tests.model.test_causal_lm import GROUPS
@@ -115,6 +116,37 @@ def test_logits_in_chunks_are_the_same(both: tuple[CausalLM, CausalLM], monkeypa
         assert sum(shapes) == 2 * 23  # each decision once, and once more in the backward pass
 
 
+def test_distributions_in_chunks_reduce_to_the_same(both: tuple[CausalLM, CausalLM], monkeypatch: pytest.MonkeyPatch):
+    """Collisions and divergence from another model: values, gradients, and how many logits are ever held."""
+    shared, padded = both
+    other = tiny(["a text"], 1, hidden_size=16, num_layers=2, num_heads=2, vocab_size=260)
+
+    def reduced(policy: CausalLM) -> tuple[Tensor, Tensor, list[Tensor]]:
+        policy.zero_grad()
+        inputs = policy.collate(LISTS)
+        _, choices = policy.log_prob_and_choices(inputs)
+        collision, divergence = log_collision(choices), sequential_kl(other.log_prob_and_choices(inputs)[1], choices)
+        (collision.sum() + divergence @ torch.linspace(-1, 2, len(divergence))).backward()
+        return collision.detach(), divergence.detach(), [p.grad for p in policy.parameters() if p.grad is not None]
+
+    whole = reduced(padded)
+    monkeypatch.setattr(grouped_scoring, "HEAD_BYTES", 5 * 4 * 260)
+    shapes: list[int] = []
+    hook = shared.model.get_output_embeddings().register_forward_hook(
+        lambda module, args, output: shapes.append(output.shape[0])
+    )
+    chunked = reduced(shared)
+    hook.remove()
+    assert max(shapes) == 5
+    # Of 23 decisions: their own log-probs, which nothing here asks a gradient of, and two reductions there and back.
+    assert sum(shapes) == 5 * 23
+    assert_close(chunked[0], whole[0], atol=1e-5, rtol=0)
+    assert_close(chunked[1], whole[1], atol=1e-4, rtol=0)
+    size = torch.stack([slope.norm() for slope in whole[2]]).norm()
+    gap = torch.stack([(slope - plain).norm() for slope, plain in zip(chunked[2], whole[2], strict=True)]).norm()
+    assert gap <= 1e-5 * size
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2"])
 def test_whole_distributions_are_those_of_the_plain_pass(name: str, model_folder: Folder):
     path = str(model_folder(name))
@@ -184,4 +216,4 @@ def test_generation_and_mode_are_left_as_they_were(model_folder: Folder):
     assert find_obstacle(policy.model) is None
     assert policy.model.config._attn_implementation == before
     assert policy.model.training
-    assert policy.sample([[1, 5]], generator=torch.Generator().manual_seed(0), max_new_tokens=3)
+    assert policy.sample([Encoded((1, 5), ())], generator=torch.Generator().manual_seed(0), max_new_tokens=3)

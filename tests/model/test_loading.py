@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,9 @@ def test_exported_weights_come_back(name: str, model_folder: Folder, tmp_path: P
 def test_no_padding_token_is_needed(model_folder: Folder):
     policy = causal_lm(path=str(model_folder("llama")))
     assert policy.encoder.tokenizer.pad_token is None
-    prompts = [[1, 20], [1, 20, 21, 22]]
+    prompts = [Encoded((1, 20), ()), Encoded((1, 20, 21, 22), ())]
     drawn = policy.sample(prompts, generator=torch.Generator().manual_seed(0), max_new_tokens=3)
-    groups = [Encoded(tuple(prompt), (tuple(response),)) for prompt, response in zip(prompts, drawn, strict=True)]
+    groups = [replace(prompt, responses=(tuple(response),)) for prompt, response in zip(prompts, drawn, strict=True)]
     assert policy.log_prob(policy.collate(groups)).sum().isfinite().all()
 
 

@@ -203,7 +203,7 @@ def test_a_start_cannot_train_it(policy: CausalLM):
 
 
 def test_it_is_part_of_what_a_log_prob_depends_on(policy: CausalLM, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dpo_lab.model.causal_policy.version", lambda name: f"version of {name}")
+    monkeypatch.setattr("dpo_lab.model.transformers_policy.version", lambda name: f"version of {name}")
     named = {"quantization": "4bit", "bitsandbytes": "version of bitsandbytes"}
     assert named.items() <= policy.computation().items()
     policy.quantization = None

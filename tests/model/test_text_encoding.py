@@ -29,11 +29,11 @@ def test_plain_text_begins_and_ends_once(name: str):
     """BOS where the tokenizer itself writes it and nowhere else; EOS once, also where the text has it."""
     tokenizer = BUILT[name]
     encoded = encode(tokenizer, "the cat", " sat", f" sat{tokenizer.eos_token}", f" sat{tokenizer.eos_token * 2}")
-    num_bos = int(name in BEGIN_WITH_BOS)
-    assert encoded.num_bos == num_bos
-    assert encoded.prompt[:num_bos] == (tokenizer.bos_token_id,) * num_bos
+    num_head = int(name in BEGIN_WITH_BOS)
+    assert encoded.num_head == num_head
+    assert encoded.prompt[:num_head] == (tokenizer.bos_token_id,) * num_head
     specials = {tokenizer.bos_token_id, tokenizer.eos_token_id}
-    assert not specials & set(encoded.prompt[num_bos:])
+    assert not specials & set(encoded.prompt[num_head:])
     assert len(set(encoded.responses)) == 1
     assert encoded.responses[0][-1] == tokenizer.eos_token_id
     assert not specials & set(encoded.responses[0][:-1])
@@ -61,7 +61,7 @@ def test_decoded_prompt_and_response_give_the_text_back(name: str, prompt: str, 
     """Also where the tokenizer would merge across the boundary, and where it begins texts with a space."""
     tokenizer = BUILT[name]
     encoded = encode(tokenizer, prompt, response)
-    text = decode(tokenizer, encoded.prompt[encoded.num_bos :] + encoded.responses[0][:-1])
+    text = decode(tokenizer, encoded.prompt[encoded.num_head :] + encoded.responses[0][:-1])
     assert text == decode(tokenizer, tuple(tokenizer(prompt + response, add_special_tokens=False)["input_ids"]))
     if not name.startswith(("metaspace", "llama 2", "unigram")):  # where spaces at the beginning may be lost
         assert text == (" " if name in SPACE_FIRST and not prompt.startswith(" ") else "") + prompt + response
@@ -72,7 +72,7 @@ def test_all_responses_follow_the_same_prompt(name: str):
     """ "hel" + "lo" would become one token, "hel" + " lo" would not: the prompt stays whole in both."""
     tokenizer = BUILT[name]
     encoded = encode(tokenizer, "hel", "lo there", " lo there")
-    assert encoded.prompt[encoded.num_bos :] == tuple(tokenizer("hel", add_special_tokens=False)["input_ids"])
+    assert encoded.prompt[encoded.num_head :] == tuple(tokenizer("hel", add_special_tokens=False)["input_ids"])
     assert encoded.num_boundary_merges == int(name != "unigram")  # which has no merges
     first, second = (decode(tokenizer, response[:-1]) for response in encoded.responses)
     assert (first.strip(), second.strip()) == ("lo there", "lo there")
@@ -105,7 +105,7 @@ def test_chat_template_that_writes_bos():
     tokenizer = BUILT["tiny"]
     encoded = encode(tokenizer, QUESTION, "46", [{"role": "assistant", "content": "46"}])
     assert decode(tokenizer, encoded.prompt) == "<s><|user|>\nwhat is 12 + 34?\n<|assistant|>\n"
-    assert encoded.num_bos == 1
+    assert encoded.num_head == 1
     assert [decode(tokenizer, response) for response in encoded.responses] == ["46</s>"] * 2
 
 
@@ -121,7 +121,7 @@ def test_chat_template_without_bos(name: str):
     """The line break that ChatML writes after the end of a turn is nothing that the model has to say."""
     tokenizer = TOKENIZERS[name]()
     encoded = encode(tokenizer, QUESTION, "46")
-    assert encoded.num_bos == 0
+    assert encoded.num_head == 0
     assert decode(tokenizer, encoded.prompt) == "<|im_start|>user\nwhat is 12 + 34?<|im_end|>\n<|im_start|>assistant\n"
     end = {"qwen": "46<|im_end|>", "yi": "46<|im_end|>\n</s>"}  # for yi <|im_end|> is text: it ends with </s>
     assert decode(tokenizer, encoded.responses[0]) == end[name]
@@ -133,7 +133,7 @@ def test_bos_that_only_the_template_writes_is_kept_and_counted():
     tokenizer = TOKENIZERS["yi"]()
     tokenizer.chat_template = "{{ bos_token }}" + CHATML
     encoded = encode(tokenizer, QUESTION, "46")
-    assert (encoded.num_bos, encoded.prompt[:2].count(tokenizer.bos_token_id)) == (1, 1)
+    assert (encoded.num_head, encoded.prompt[:2].count(tokenizer.bos_token_id)) == (1, 1)
 
 
 def test_chat_template_without_eos_gets_one():

@@ -51,9 +51,9 @@ def test_the_global_generator_is_left_alone():
 def test_any_text_can_be_encoded(text: str):
     policy = build()
     (encoded,) = policy.encode([Example(text, (text,))])
-    assert encoded.num_bos == 1
+    assert encoded.num_head == 1
     assert policy.encoder.tokenizer.decode(encoded.prompt[1:] + encoded.responses[0][:-1]) == text * 2
-    assert policy.decode(encoded.responses[0]) == text
+    assert policy.decode(encoded, encoded.responses[0]) == text
 
 
 def test_an_export_encodes_and_scores_the_same(tmp_path: Path):

@@ -1,5 +1,6 @@
 """A cached reference: the numbers of the live one, computed once, and never those of another question."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from dpo_lab.data.batch import response_key
@@ -20,12 +22,14 @@ from dpo_lab.data.report import DataReport
 from dpo_lab.data.reviews import reviews
 from dpo_lab.errors import UserError
 from dpo_lab.model.causal_lm import CausalLM
+from dpo_lab.model.text_encoding import TextEncoder
 from dpo_lab.reference import cached, rows
 from dpo_lab.reference.cache_store import CacheStore
 from dpo_lab.reference.cache_use import CacheMismatchError, CacheUse, KeyedGroups, MissingRowsError
 from dpo_lab.reference.cached import CachedReference
 from dpo_lab.reference.frozen import FrozenReference, frozen
-from dpo_lab.types import Encoded
+from dpo_lab.types import Encoded, Example, Message
+from tests.model.tokenizers import CHATML, llama_like
 from tests.small import small_policy
 
 SAME_NATS = 1e-4
@@ -169,8 +173,40 @@ def test_other_tokens_are_other_rows(tmp_path: Path):
         assert difference.abs().max() < SAME_NATS
 
 
-def test_a_template_or_tokenizer_changes_the_tokens_and_so_the_key():
-    """The boundary between prompt and response counts too."""
+QUESTION: list[Message] = [{"role": "user", "content": "what is 12 + 34?"}]
+
+
+def with_template(template: str) -> Any:
+    tokenizer = llama_like("first")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def without_merges() -> Any:
+    """The same words for the same numbers, and every text in other pieces."""
+    tokenizer = with_template(CHATML)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["model"]["merges"] = []
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "other", [with_template(CHATML.replace("im_start", "begin")), without_merges()], ids=["template", "tokenizer"]
+)
+def test_a_template_or_tokenizer_makes_other_rows(tmp_path: Path, other: Any):
+    """The text is the same, and so are the weights: the folder is, and no row of it is found."""
+    policy = small_policy()
+    policy.model.resize_token_embeddings(400, mean_resizing=False)
+    examples = [Example(QUESTION, (" 46", " a cat", " hello there"), source=f"row {n}") for n in range(2)]
+    first, second = (keyed(TextEncoder(one).encode(examples)) for one in (with_template(CHATML), other))
+    for groups, expected in ((first, (0, 3)), (second, (0, 3)), (first, (3, 0))):
+        use = prepared(policy, tmp_path, [groups])
+        assert (use.num_hits, use.num_computed) == expected
+    assert len(list((tmp_path / "reference").glob("[0-9a-f]*"))) == 1
+
+
+def test_the_boundary_between_prompt_and_response_is_in_the_key():
     assert response_key((1, 2), (3,)) != response_key((1,), (2, 3)) != response_key((1, 2), (4,))
 
 
@@ -217,9 +253,9 @@ def test_whole_distributions_are_computed(tmp_path: Path):
     prepared(policy, tmp_path, groups)
     reference = reference_of(policy, tmp_path)
     inputs, _ = inputs_and_key(policy, groups[0])
-    found, distribution = reference.log_prob_and_distribution(inputs)
-    expected, other = frozen(policy).log_prob_and_distribution(inputs)
-    assert torch.equal(found.token, expected.token) and torch.equal(distribution, other)
+    found, choices = reference.log_prob_and_choices(inputs)
+    expected, others = frozen(policy).log_prob_and_choices(inputs)
+    assert torch.equal(found.token, expected.token) and torch.equal(choices.dense(), others.dense())
     assert reference.num_forward_passes == 1
 
 

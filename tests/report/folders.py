@@ -72,8 +72,12 @@ def write_pairs(
     beta: float = 1.0,
     step: int = 2,
     split: str = "val",
+    prompts: Sequence[int] | None = None,
 ) -> None:
-    """Write predictions of pairs 0, 1, ... with log-ratios `chosen` and `rejected`; the reference says -10 nats."""
+    """Write predictions of pairs 0, 1, ... with log-ratios `chosen` and `rejected`; the reference says -10 nats.
+
+    `prompts` are numbers; unless given each pair has a prompt of its own.
+    """
     count = len(chosen)
     lengths = [chosen_length or [5] * count, rejected_length or [5] * count]
     shifts = np.stack([chosen, rejected], axis=1).reshape(-1)
@@ -87,6 +91,7 @@ def write_pairs(
         "reference_log_prob": [-10.0] * (2 * count),
         "length": np.stack(lengths, axis=1).reshape(-1).astype(np.int64),
         "reward": beta * shifts,
+        "prompt": [f"{number:032x}" for number in np.repeat(range(count) if prompts is None else prompts, 2)],
     }
     pq.write_table(pa.table(table, schema=SCHEMA), folder / "predictions.parquet")
 

@@ -6,7 +6,9 @@ from scipy import stats
 
 from dpo_lab.report.compare import ALPHA
 from dpo_lab.report.statistics import (
+    best_of_sides,
     bootstrap_interval,
+    clustered_test,
     estimate,
     holm,
     minimum_detectable,
@@ -40,6 +42,44 @@ def test_paired_test_is_that_of_scipy():
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
 
 
+def test_figures_of_statsmodels():
+    """Made with statsmodels 0.14.6 (scipy 1.17.1, numpy 2.4.6):
+
+    DescrStatsW(D).ttest_mean()[1], DescrStatsW(D).tconfint_mean(); multipletests(P, method="holm")[1];
+    TTestPower().power(1.2, 5, 0.05 / 8), .solve_power(nobs=5, alpha=0.05 / 8, power=0.8), and
+    .solve_power(effect_size=0.6, alpha=0.05 / 8, power=0.8), which is 39.29; OLS(Y, ones(12)).fit(cov_type="cluster",
+    cov_kwds={"groups": G}, use_t=True): params, pvalues, conf_int().
+    """
+    found = paired_test([0.012, -0.004, 0.021, 0.009, 0.015])
+    assert found.p == pytest.approx(0.06320877777033661, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((-0.0009347845453121211, 0.02213478454531212), rel=1e-9)
+    adjusted = [0.032, 0.4, 0.077, 0.15, 0.077, 0.7, 0.196, 0.196]
+    assert holm([0.004, 0.2, 0.011, 0.03, 0.011, 0.7, 0.049, 0.0502]).tolist() == pytest.approx(adjusted, rel=1e-9)
+    assert power_of_t(1.2, 5, 0.05 / 8) == pytest.approx(0.1336028423993916, rel=1e-9)
+    assert minimum_detectable(1.0, 5, 0.05 / 8) == pytest.approx(2.976452, abs=2e-6)
+    assert seeds_needed(0.6, 1.0, 0.05 / 8) == 40
+    clustered = clustered_test([1, 0, 0.5, 0, -1, 1, 1, 0, 1, 0, 0, -0.5], [0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])
+    wanted = (0.25, -0.47591894855787215, 0.9759189485578723, 0.39312718336669555)
+    assert clustered[:4] == pytest.approx(wanted, rel=1e-9) and clustered[4:] == (12, 5)
+
+
+def test_clusters_of_one_are_a_paired_test():
+    values = np.random.default_rng(5).normal(0.2, 1.0, 9)
+    alone = clustered_test([*values, float("nan")], range(10))
+    assert alone[:4] == pytest.approx(paired_test(values)[:4], rel=1e-12) and alone.num_clusters == 9
+    shuffled = clustered_test(values[::-1], np.arange(9) * 7)
+    assert shuffled.p == pytest.approx(alone.p, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters"), [([1.0, 2.0], [0, 0]), ([1.0, 3.0] * 2, [0, 0, 1, 1]), ([2.0] * 3, [0, 1, 2])]
+)
+def test_clusters_that_say_nothing(values: list[float], clusters: list[int]):
+    """One cluster; two clusters with the same sum; no spread at all."""
+    found = clustered_test(values, clusters)
+    assert np.isnan(found.p) and np.isnan(found.low) and found.difference == pytest.approx(2.0, abs=0.5)
+
+
 @pytest.mark.parametrize("differences", [[0.0, 0.0, 0.0], [0.1, 0.1, 0.1], [0.1, 0.1 + 1e-16, 0.1], [0.2], []])
 def test_no_spread_is_no_evidence(differences: list[float]):
     """Seeds that move nothing must not make an infinite t."""
@@ -67,6 +107,38 @@ def test_false_alarms_of_a_family():
     p = paired_p(values[:, 1:] - values[:, :1])
     assert (holm(p) < ALPHA).any(axis=1).mean() <= 0.05 + 0.0146
     assert (p < ALPHA).any(axis=1).mean() > 0.12
+
+
+def test_best_of_sides_by_hand():
+    """Two rows against one, three seeds. Row 0 less the other side: 1, 2, 3; row 1: -1, 0, 1. Errors 1/sqrt(3).
+
+    Row 0: t = 2 sqrt(3), one-sided p = (1 - t / sqrt(t^2 + 2)) / 2 = (1 - sqrt(12 / 14)) / 2 = 0.037090; twice for two
+    rows, twice for two sides: 0.148360. Ends: 2 - t(2 df, 1 - 0.05 / 4) / sqrt(3) and 2 + t(2 df, 0.975) / sqrt(3).
+    """
+    left, right = np.asarray([[2.0, 3.0, 4.0], [0.0, 1.0, 2.0]]), np.asarray([[1.0, 1.0, 1.0]])
+    low, high, p = best_of_sides(left, right)
+    assert p == pytest.approx(0.148360, abs=1e-6)
+    assert (low, high) == pytest.approx((2 - 6.205347 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-6)
+    assert best_of_sides(right, left) == pytest.approx((-high, -low, p))
+    alone = paired_test(left[0] - right[0])
+    assert best_of_sides(left[:1], right) == pytest.approx((alone.low, alone.high, alone.p))
+    assert np.isnan(best_of_sides(right, right)).all()
+
+
+def test_best_of_sides_finds_no_more_than_it_says():
+    """One row of each side stands out and both are equally good: the hardest case, where it is exact up to Bonferroni.
+
+    The way that it replaces, the winner of the other seeds on each seed, would find one in 12 where all are equal.
+    """
+    generator = np.random.default_rng(2)
+
+    def share(count: int, gain: float) -> float:
+        heights = np.asarray([[1.0], [0.0], [0.0]])
+        draws = ([heights + generator.normal(0, 0.1, (3, 5)) for _ in range(2)] for _ in range(count))
+        return float(np.mean([best_of_sides(left + gain, right)[2] < ALPHA for left, right in draws]))
+
+    assert 0.005 < share(1500, 0.0) <= 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
+    assert share(100, 0.5) > 0.8
 
 
 def test_power_is_that_of_the_noncentral_t():

@@ -20,6 +20,7 @@ from dpo_lab.report.pairs import read_pairs
 from dpo_lab.report.sections import comparison_section, main_table
 from dpo_lab.report.selection import select
 from dpo_lab.report.study import Study, read_study
+from dpo_lab.report.winner import winner_section
 from tests.report.folders import HASHES, rows, write_run
 
 ACCURACIES = {"sigmoid": (0.60, 0.62, 0.64), "ipo": (0.66, 0.67, 0.71)}
@@ -108,6 +109,17 @@ def test_first_attempt_of_a_seed_counts(workplace: Path):
     assert cell.last("val/rewards/accuracies") == {"0": 0.6} and [run.path.name for run in cell.repeats] == ["a-2"]
 
 
+def test_a_run_that_was_made_again_is_no_attempt_of_its_own(workplace: Path):
+    write_run(workplace / "runs", metrics=rows(0.6))
+    again = {"started": "2025-01-01T00:00:00+00:00", "reproduces": {"id": "abc", "verdict": "diverged"}}
+    write_run(workplace / "runs", id="again", metrics=rows(0.9), info=again)
+    study = read_study([workplace / "runs"])
+    assert [list(cell.last("val/rewards/accuracies").values()) for cell in study.cells] == [[0.6]]
+    assert [(run.path.name, why) for run, why in study.unused] == [
+        ("again", "made abc again (diverged), so it is no run of its own")
+    ]
+
+
 def test_selector_must_name_one_cell(runs: Path):
     cells = read_study([runs]).cells
     assert choose_cell(cells, "loss=ipo").loss == "ipo"
@@ -177,6 +189,20 @@ def test_test_over_pairs_by_hand(workplace: Path):
     assert comparison.verdict == "not tested: the same result for every seed"
 
 
+def test_pairs_of_one_prompt_are_one_cluster(workplace: Path):
+    """Differences 0, 0, 1, 1 of prompts a, a, b, b: sums -1 and 1 about the mean 0.5, variance (1 + 1) 2/1 / 4^2 = 1/4.
+
+    So t = 0.5 / 0.5 = 1 with one degree of freedom: p = 0.5. Four prompts would give t = sqrt(3), 3 degrees: p = 0.18.
+    """
+    for loss, rejected in (("sigmoid", [0.0, 0.0, 2.0, 2.0]), ("ipo", [0.0] * 4)):
+        pairs = {"chosen": [1.0] * 4, "rejected": rejected, "prompts": [0, 0, 1, 1]}
+        write_run(workplace, loss=loss, metrics=rows(0.5), pairs=pairs)
+    study = read_study([workplace])
+    (comparison,) = compare_to_baseline(study.cells, study.baseline, study.metric, study.pairs_of)
+    assert comparison.pairs is not None and (comparison.pairs.count, comparison.pairs.num_clusters) == (4, 2)
+    assert comparison.pairs.p == pytest.approx(0.5)
+
+
 def test_predictions_that_are_not_what_was_logged_are_told(workplace: Path):
     """One of two pairs is right: logged as 0.5 nothing is said, logged as 0.9 the run is named."""
     pairs = {"chosen": [1.0, 0.0], "rejected": [0.0, 1.0]}
@@ -203,7 +229,7 @@ def test_equal_kl_by_hand(workplace: Path):
         _line(workplace, "ipo", seed, {0.1: (3.0, level), 1.0: (1.0, level)})
         _line(workplace, "hinge", seed, {0.1: (9.0, 0.9), 1.0: (8.0, 0.9)})
     study = read_study([workplace], baseline="loss=sigmoid loss.beta=1")
-    found = {one.family: one for one in compare_families(study.cells, study.baseline, study.metric)}
+    found = {one.family: one for one in compare_families(study.cells, study.baseline, [study.metric])}
     assert found["loss=ipo"].overlap == (1.0, 2.0) and found["loss=ipo"].at_middle == pytest.approx((0.65, 0.65))
     assert found["loss=ipo"].test.difference == pytest.approx(0.0) and found["loss=ipo"].test.sd == pytest.approx(
         0.1 / 2**0.5
@@ -220,19 +246,55 @@ def test_winner_is_measured_where_it_was_not_chosen(workplace: Path):
         for seed, accuracy in enumerate(values):
             write_run(workplace, loss=loss, seed=seed, metrics=rows(accuracy))
     study = read_study([workplace])
-    selection = select(study.cells, study.metric, study.pairs_of)
-    assert selection is not None and selection.cell.loss == "sigmoid" and selection.step == 2
+    selection = select(study.cells, study.metric, study.pairs_of, study.baseline)
+    assert selection is not None and selection.cell.loss == "sigmoid" and selection.steps == (2,)
     assert selection.on_validation.mean == pytest.approx(0.65)
     assert selection.left_out_seed == pytest.approx(0.45)
     assert selection.on_test is None
 
 
-def test_figure_of_the_test_split_is_taken_where_there_is_one(workplace: Path):
-    more = {"test/rewards/accuracies": 0.55}
-    write_run(workplace, metrics=rows(0.8, **more))
+def _tested(step: int, validation: dict[int, float], test: float) -> list[dict[str, float]]:
+    """Validated at each of `validation`; the weights of `step` were tested, after the last."""
+    lines = [{"step": at, "val/rewards/accuracies": value} for at, value in validation.items()]
+    return [*lines[:-1], lines[-1] | {"test/rewards/accuracies": test, "test/step": step}]
+
+
+def test_cell_is_chosen_on_validation_and_the_test_is_quoted(workplace: Path):
+    """Seed 0 keeps step 1, seed 1 step 2. Validation there: ipo 0.9 and 0.8, mean 0.85; sigmoid 0.6 and 0.7, mean 0.65.
+
+    ipo wins and has 0.5 and 0.6 on the test, where sigmoid has 0.8 and 0.9. On the other seed ipo wins as well: 0.55.
+    """
+    figures = {"ipo": ((1, 0.9, 0.2, 0.5), (2, 0.1, 0.8, 0.6)), "sigmoid": ((1, 0.6, 0.99, 0.8), (2, 0.99, 0.7, 0.9))}
+    for loss, seeds in figures.items():
+        for seed, (kept, first, second, test) in enumerate(seeds):
+            write_run(workplace, loss=loss, seed=seed, metrics=_tested(kept, {1: first, 2: second}, test))
+    for metric in ("val/rewards/accuracies", "test/rewards/accuracies"):
+        study = read_study([workplace], metric=metric)
+        chosen = select(study.cells, study.metric, {}, study.baseline)
+        assert chosen is not None and chosen.cell.loss == "ipo" and chosen.steps == (1, 2)
+        assert chosen.metric == "val/rewards/accuracies" and chosen.on_validation.mean == pytest.approx(0.85)
+        assert chosen.on_test is not None and chosen.on_test.mean == pytest.approx(0.55)
+        assert chosen.baseline_on_test is not None and chosen.baseline_on_test.mean == pytest.approx(0.85)
+        assert chosen.left_out_seed == pytest.approx(0.85) and chosen.left_out_seed_on_test == pytest.approx(0.55)
+    said = " ".join(winner_section(study).paragraphs)
+    assert "the weights that each run keeps (steps 1, 2)" in said and "untouched test split it has 0.55" in said
+    assert "luck with seeds stays" in said
+
+
+def test_a_test_of_some_runs_is_no_test(workplace: Path):
+    write_run(workplace, loss="ipo", metrics=_tested(2, {1: 0.5, 2: 0.9}, 0.5))
+    write_run(workplace, loss="sigmoid", metrics=rows(0.6))
     study = read_study([workplace])
-    selection = select(study.cells, study.metric, {})
-    assert selection is not None and selection.on_test is not None and selection.on_test.mean == 0.55
+    chosen = select(study.cells, study.metric, {}, study.baseline)
+    assert chosen is not None and chosen.on_test is None and chosen.left_out_seed_on_test is None
+    assert "Not every run has a test" in winner_section(study).paragraphs[1]
+
+
+def test_keys_that_say_nothing_make_no_cell(workplace: Path):
+    """A run from before there was a test split and one with none are of one cell."""
+    write_run(workplace, seed=0, metrics=rows(0.6))
+    write_run(workplace, seed=1, metrics=rows(0.7), config={"data": {"num_test_pairs": 0, "test_path": None}})
+    assert [len(cell.runs) for cell in read_study([workplace]).cells] == [2]
 
 
 def test_environment_that_goes_with_the_cell_is_confounded(workplace: Path):

@@ -118,7 +118,7 @@ def test_rewinding_cuts_what_came_after(workplace):
     """Three rows, of which two were there at the checkpoint; then a fourth that was written only in half."""
     row = {name: [0] for name in ("step", "group", "length")}
     row |= {name: [0.0] for name in ("policy_log_prob", "reference_log_prob", "reward")}
-    row |= {"split": ["val"], "key": ["k"], "role": ["chosen"]}
+    row |= {"split": ["val"], "key": ["k"], "role": ["chosen"], "prompt": [None]}
     with RunFolder.claim(workplace, "demo", "abc") as first:
         for step in (1, 2):
             first.metrics.append({"step": step, "odd": float("nan")})

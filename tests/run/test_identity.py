@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_lab.run.identity import COSMETIC_KEYS, canonical_json, run_id
+from dpo_lab.run.identity import COSMETIC_KEYS, WITHOUT_EFFECT, canonical_json, run_id
 
 CONFIG = {
     "seed": 0,
@@ -68,6 +68,13 @@ def test_paths_count_only_where_their_content_is_unknown():
     moved = changed("data.path", "elsewhere/a.jsonl")
     assert run_id(moved, CONTENTS) == run_id(CONFIG, CONTENTS)
     assert run_id(moved, {}) != run_id(CONFIG, {})
+
+
+def test_a_later_key_says_nothing_where_nothing_changed():
+    """Runs from before there was a test split keep their ids; a test split makes another run."""
+    for key, value in WITHOUT_EFFECT.items():
+        assert run_id(changed(key, value), CONTENTS) == run_id(CONFIG, CONTENTS)
+        assert run_id(changed(key, 0.5), {}) != run_id(CONFIG, {})
 
 
 def test_names_with_a_common_beginning_are_not_cosmetic():

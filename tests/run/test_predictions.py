@@ -17,6 +17,7 @@ def evaluation(step: int, num_rows: int = 2) -> dict:
         "reference_log_prob": [None] * num_rows,
         "length": [3] * num_rows,
         "reward": [0.25] * num_rows,
+        "prompt": ["f" * 32] * num_rows,
     }
 
 

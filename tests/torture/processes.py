@@ -30,6 +30,7 @@ SMALL = (
     "model.vocab_size=300",
     "data.num_pairs=34",
     "data.num_validation_pairs=8",
+    "data.num_test_pairs=4",
     "data.num_demonstrations=16",
     "start.max_steps=2",
     "start.global_batch_size=8",

@@ -1,0 +1,87 @@
+"""What policies have in common that read a text as a whole: a transformers encoder with a head, and its tokenizer."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpo_lab.errors import UserError
+from dpo_lab.model.positions import known_positions
+from dpo_lab.model.transformers_policy import TransformersPolicy
+
+UNBOUNDED = 10**6
+"""Tokenizers that know of no limit give 10^30 or so."""
+
+
+class EncoderPolicy(TransformersPolicy):
+    """A transformers encoder with a head.
+
+    `has_fresh_head`: the head was drawn and has learnt nothing.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, has_fresh_head: bool = False, **options: Any):
+        """`options` are those of `TransformersPolicy`."""
+        super().__init__(model, tokenizer, **options)
+        self.has_fresh_head = has_fresh_head
+        if model.config.pad_token_id is None:  # models that look for the last token of a text find it by this
+            model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.num_begin, self.num_end = special_ends(tokenizer)
+
+    @property
+    def end_id(self) -> None:
+        return None
+
+    @property
+    def max_positions(self) -> int | None:
+        config = self.model.config.get_text_config()
+        limits = [known_positions(config)]
+        if limits[0] is not None and config.model_type in COUNT_FROM_PAD:
+            limits = [limits[0] - config.pad_token_id - 1]
+        if self.tokenizer.model_max_length < UNBOUNDED:
+            limits.append(self.tokenizer.model_max_length)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """`input_ids[r, l]` and `attention_mask[r, l]`, padded on the right."""
+        width = max(len(row) for row in rows)
+        input_ids = torch.full((len(rows), width), self.model.config.pad_token_id, dtype=torch.long)
+        attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for index, row in enumerate(rows):
+            input_ids[index, : len(row)] = torch.tensor(row)
+            attention_mask[index, : len(row)] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def _ways(self) -> dict[str, str]:
+        return {"attention": str(self.model.config._attn_implementation)}
+
+    def _fingerprint_of_tokens(self, **parts: Any) -> str:
+        """Hash of the tokenizer, and of `parts`, which are what else ids depend on."""
+        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for transient in ("truncation", "padding"):  # calls switch these on and off; encode never uses them
+            state.pop(transient, None)
+        special = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        content = json.dumps({"tokenizer": state, "special": special, **parts}, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+COUNT_FROM_PAD = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
+)
+"""Kinds of model whose first position stands behind that of the padding id: they know fewer than their table has."""
+
+
+def special_ends(tokenizer: Any) -> tuple[int, int]:
+    """How many tokens the tokenizer puts in front of a text, and how many behind it.
+
+    Raises:
+        UserError: what it puts around a text cannot be told from the text.
+    """
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    for begin in range(len(whole) - len(bare) + 1):
+        if whole[begin : begin + len(bare)] == bare:
+            return begin, len(whole) - len(bare) - begin
+    raise UserError("the tokenizer changes a text when it puts special tokens around it, so it cannot be cut safely")
