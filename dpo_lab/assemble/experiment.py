@@ -90,13 +90,13 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     policy: Policy = build(
         "model", corpus=corpus(source), classes=source.classes, seed=init_seed, adapter_seed=seeds["init"]
     )
-    _check_length(source, policy)
+    check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
     start_found = None
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
-    tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
+    tokens = tokens_of(policy, source, cache_dir)
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
@@ -223,13 +223,22 @@ def _bind_optimizer(config: Mapping[str, Any], packages: tuple[str, ...], num_st
     return partial(bind(config["optimizer"], packages), num_steps=num_steps)
 
 
-def _check_length(source: DataSource, policy: Policy) -> None:
+def check_length(source: DataSource, policy: Policy) -> None:
+    """
+    Raises:
+        UserError: the data may hold more tokens than the model can score.
+    """
     limit = policy.max_positions
     if limit is not None and source.max_length > limit:
         raise UserError(
             f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows "
             "(with a rotary embedding that changes with the longest row: up to which it does not); use at most that"
         )
+
+
+def tokens_of(policy: Policy, source: DataSource, cache_dir: Path) -> CachedTokens:
+    """The data as `policy` encodes it, from disk where it was encoded before."""
+    return load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
 
 
 def _tokens_key(policy: Policy, source: DataSource) -> str:

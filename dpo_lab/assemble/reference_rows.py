@@ -57,7 +57,12 @@ def rows_of_run(
         yield from _rows_of_windows(train, num_steps)
     else:
         yield from _rows_of_items(train)
-    for loader in held_out:
+    yield from rows_of_loaders(held_out)
+
+
+def rows_of_loaders(loaders: Sequence[WindowLoader]) -> Iterator[KeyedGroups]:
+    """As `rows_of_run` gives them, of every window of the first epoch of each."""
+    for loader in loaders:
         yield from _rows_of_windows(loader, len(loader))
 
 

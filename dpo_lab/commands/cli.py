@@ -28,6 +28,9 @@ VERBS: dict[str, Verb] = {
     "reproduce": Verb(
         "dpo_lab.commands.reproduce", "make a run again from its folder: is it the same, and if not, why"
     ),
+    "score": Verb(
+        "dpo_lab.commands.score", "log-probs and rewards of any data, response by response, without training"
+    ),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
 

@@ -54,6 +54,7 @@ class WindowLoader:
         self.dataset, self.view, self.collate = dataset, view, collate
         self.items = dataset.items(view)
         self.seed, self.shuffle = seed, shuffle
+        self.global_batch_size = global_batch_size
         self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
         self.rank, self.num_ranks = rank, num_ranks
         self.bounds = window_bounds(len(self.items), global_batch_size, num_ranks)
