@@ -16,6 +16,7 @@ from dpo_lab.assemble.reference_rows import prepare_reference
 from dpo_lab.checkpoints import Checkpoints
 from dpo_lab.data.locate import locate
 from dpo_lab.data.view import UNITS
+from dpo_lab.evaluation.answers import answer_measure
 from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.module import NonFiniteError, PreferenceModule
 from dpo_lab.progress import ProgressReport
@@ -81,6 +82,7 @@ def fit(
         num_steps=experiment.num_steps,
         items_per_epoch=len(experiment.train.items),
         unit=UNITS[experiment.train.view.kind],
+        measure=answer_measure(experiment.policy, experiment.source.sets, experiment.source.max_length),
     )
     checkpoints = Checkpoints(
         folder,

@@ -87,7 +87,7 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
         for term in experiment.objective.terms
     )
     if experiment.start_found is not None:
-        say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
+        say("start: " + ("found in the cache" if experiment.start_found else "trained"))
     say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
     say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
     say(f"log-probs: {experiment.policy.scoring}")

@@ -79,6 +79,10 @@ class SpanReader(EncoderPolicy):
         return None
 
     @property
+    def longest_row(self) -> int:
+        return self.window
+
+    @property
     def scoring(self) -> str:
         head = ", with a head that was drawn and has learnt nothing" if self.has_fresh_head else ""
         return f"each passage once for all its spans, in windows of {self.window} tokens{head}"
