@@ -95,7 +95,21 @@ def test_command_of_the_readme_reports(command: str):
     assert list(Path("runs/.reports").glob("*/report.html"))
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in TRAINS + LOOKS + REPORTS])
+OF_A_RUN = [command for command in COMMANDS if " RUN" in command]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", OF_A_RUN)
+def test_command_of_the_readme_takes_a_run(command: str):
+    assert cli.main(["train", *shrink("dpo-lab train")]) == 0
+    (run,) = Path("runs/default").iterdir()
+    assert cli.main(shlex.split(command.replace(" RUN", f" {run}"))[1:]) == 0
+
+
+OTHERS = [command for command in COMMANDS if command not in TRAINS + LOOKS + REPORTS + OF_A_RUN]
+
+
+@pytest.mark.parametrize("command", OTHERS)
 def test_command_of_the_readme_answers(command: str):
     _, *arguments = shlex.split(command)
     process = [sys.executable, "-m", "dpo_lab.commands.cli", *arguments]

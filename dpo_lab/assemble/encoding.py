@@ -12,6 +12,7 @@ from dpo_lab.data.view import View, view_of
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.causal_lm import causal_lm
+from dpo_lab.model.chat_template import set_chat_template
 from dpo_lab.model.lora import TOKENIZER_FILE, base_of, is_adapter_folder
 from dpo_lab.model.policy import Policy
 from dpo_lab.model.text_encoding import TextEncoder
@@ -111,16 +112,8 @@ def _of_causal_lm(node: Mapping[str, Any]) -> Encoding:
         tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_path or path, **options)
     except Exception as error:  # tokenizers and code of a model raise types of their own
         raise UserError(f"the tokenizer of {path!r} cannot be loaded: {type(error).__name__}: {error}") from error
-    if node["chat_template"] is not None:
-        tokenizer.chat_template = _read_template(node["chat_template"])
+    set_chat_template(tokenizer, node["chat_template"])
     return _encoding(TextEncoder(tokenizer))
-
-
-def _read_template(file: str) -> str:
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.chat_template: no file {file}")
-    return path.read_text(encoding="utf-8")
 
 
 def _encoding(encoder: TextEncoder) -> Encoding:

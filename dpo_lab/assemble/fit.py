@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -44,6 +44,7 @@ def fit(
     say: Callable[[str], None],
     interruption: Interruption | None = None,
     resumed: dict[str, Any] | None = None,
+    watching: Sequence[pl.Callback] = (),
 ) -> None:
     """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the
     test of the weights that are kept, the model.
@@ -52,6 +53,7 @@ def fit(
         interruption: asked at the end of each optimizer step; None where nobody interrupts.
         resumed: the content of the checkpoint to go on from, with `folder` put back to it; None: from the beginning. It
             is emptied once it is restored.
+        watching: called after all others, around the optimizer steps.
 
     Raises:
         StartCheckError: a check on the first updates failed.
@@ -99,7 +101,7 @@ def fit(
             settings,
             num_steps=experiment.num_steps,
             # In the order in which they run: the record of a step holds what its checks found, and a checkpoint both.
-            callbacks=[checks, recorder, _progress(experiment), checkpoints],
+            callbacks=[checks, recorder, _progress(experiment), checkpoints, *watching],
             validate_every=settings.validate_every if experiment.validation is not None else None,
         )
         use = prepare_reference(experiment, trainer, say)

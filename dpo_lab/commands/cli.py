@@ -25,6 +25,9 @@ VERBS: dict[str, Verb] = {
     "report": Verb("dpo_lab.commands.report", "run folders as tables, tests over seeds and charts; checks claims"),
     "runs": Verb("dpo_lab.commands.runs", "list runs, filtered by any config key or metric"),
     "diff": Verb("dpo_lab.commands.diff", "in what two runs differ: config, environment, results"),
+    "reproduce": Verb(
+        "dpo_lab.commands.reproduce", "make a run again from its folder: is it the same, and if not, why"
+    ),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
 

@@ -1,10 +1,8 @@
 """Causal language models of transformers, built from what `conf/model/causal_lm.yaml` says."""
 
-from pathlib import Path
-
-from dpo_lab.errors import UserError
 from dpo_lab.model.attention_choice import Attention
 from dpo_lab.model.causal_policy import CausalLM
+from dpo_lab.model.chat_template import set_chat_template
 from dpo_lab.model.layers import prepare_layers
 from dpo_lab.model.loading import CAUSAL_LM
 from dpo_lab.model.lora import LoraExport, LoraSettings, LoraTarget, load_with_adapter
@@ -83,8 +81,7 @@ def causal_lm(
         trust_remote_code=trust_remote_code,
         quantization=quantization,
     )
-    if chat_template is not None:
-        tokenizer.chat_template = _read_template(chat_template)
+    set_chat_template(tokenizer, chat_template)
     policy = CausalLM(
         model,
         tokenizer,
@@ -97,10 +94,3 @@ def causal_lm(
     )
     prepare_layers(model, recompute=gradient_checkpointing, compile=compile)
     return policy
-
-
-def _read_template(file: str) -> str:
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.chat_template: no file {file}")
-    return path.read_text(encoding="utf-8")

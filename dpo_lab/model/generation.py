@@ -1,40 +1,58 @@
-"""Responses drawn from a causal model of transformers: from the model itself, whatever its generation config says."""
+"""Responses drawn from a model of transformers: from the model itself, whatever its generation config says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 @torch.no_grad()
 def draw_responses(
-    model: Any, prompts: Sequence[Sequence[int]], *, end_id: int, generator: torch.Generator, max_new_tokens: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_id: int,
+    generator: torch.Generator,
+    max_new_tokens: int,
+    decoder_start: Sequence[int] = (),
+    extra: Mapping[str, Tensor] | None = None,
 ) -> list[list[int]]:
     """One response a prompt, token ids up to and with `end_id`; temperature 1, nothing cut from the distribution.
 
     Mode and generation config of the model, and the global generators, come out of this unchanged.
+
+    Args:
+        decoder_start: what the decoder of an encoder-decoder model begins with; empty for a causal model.
+        extra: what else the model reads of the prompts, such as pixels.
     """
     device = model.device
     width = max(len(prompt) for prompt in prompts)
     input_ids = torch.zeros(len(prompts), width, dtype=torch.long)
     attention_mask = torch.zeros(len(prompts), width, dtype=torch.long)
     for index, prompt in enumerate(prompts):
-        input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
-        attention_mask[index, width - len(prompt) :] = 1
+        # An encoder may count positions from the left; a causal model goes on at the right.
+        at = slice(0, len(prompt)) if decoder_start else slice(width - len(prompt), width)
+        input_ids[index, at] = torch.tensor(prompt)
+        attention_mask[index, at] = 1
+    given = {"input_ids": input_ids, "attention_mask": attention_mask, **(extra or {})}
+    if decoder_start:
+        given["decoder_input_ids"] = torch.tensor([list(decoder_start)] * len(prompts))
+    num_before = len(decoder_start) or width
     seed = int(torch.randint(2**62, (1,), generator=generator))
     # generate draws from the global generators.
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        _sampling(model, end_id, max_new_tokens),
+        _sampling(model, end_id, max_new_tokens, decoder_start[0] if decoder_start else None),
     ):
         _seed_global(device, seed)
-        output = model.generate(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device))
-    return [_until(end_id, row) for row in output[:, width:].tolist()]
+        output = model.generate(**{name: tensor.to(device) for name, tensor in given.items()})
+    return [_until(end_id, row) for row in output[:, num_before:].tolist()]
 
 
 @contextmanager
-def _sampling(model: Any, end_id: int, max_new_tokens: int) -> Iterator[None]:
+def _sampling(model: Any, end_id: int, max_new_tokens: int, decoder_start_id: int | None) -> Iterator[None]:
     """Evaluation mode, and draws from the model itself; mode and generation config are put back.
 
     `generate` fills whatever it is not told from the model's generation_config.json: a repetition penalty, a
@@ -52,6 +70,7 @@ def _sampling(model: Any, end_id: int, max_new_tokens: int) -> Iterator[None]:
         max_new_tokens=max_new_tokens,
         eos_token_id=end_id,
         pad_token_id=end_id,
+        decoder_start_token_id=decoder_start_id,
     )
     try:
         yield

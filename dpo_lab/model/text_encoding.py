@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpo_lab.errors import UserError
-from dpo_lab.types import Encoded, Example, Message, Text
+from dpo_lab.model.rendering import Renderer
+from dpo_lab.types import Encoded, Example
 
 # What may stand before a response that is tokenised on its own. Which of them stay apart from it depends on the
 # tokenizer and on the response's first character.
@@ -37,12 +38,13 @@ class TextEncoder:
                 "set eos_token in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
+        self._renderer = Renderer(tokenizer, tokenizer.eos_token)
         self.end_id: int = tokenizer.eos_token_id
         self.bos_id: int | None = tokenizer.bos_token_id
         self.adds_bos = self.bos_id is not None and tokenizer("a")["input_ids"][:1] == [self.bos_id]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
-        texts = [self._texts(example) for example in examples]
+        texts = [self._renderer.texts(example) for example in examples]
         prompts = self._tokenize([prompt for prompt, _ in texts])
         joined = self._tokenize([prompt + response for prompt, responses in texts for response in responses])
         encoded, position = [], 0
@@ -100,51 +102,6 @@ class TextEncoder:
         while response and response[-1] == self.end_id:
             response = response[:-1]
         return [*response, self.end_id] if response else []
-
-    def _texts(self, example: Example) -> tuple[str, list[str]]:
-        if isinstance(example.prompt, str):
-            return example.prompt, [self._plain(response, example) for response in example.responses]
-        prompt = self._render(example.prompt, example, add_generation_prompt=True)
-        return prompt, [self._chat_response(prompt, response, example) for response in example.responses]
-
-    def _plain(self, response: Text, example: Example) -> str:
-        if isinstance(response, str):
-            return response
-        raise UserError(f"{example.source}: the prompt is text but a response is a list of chat messages")
-
-    def _chat_response(self, prompt: str, response: Text, example: Example) -> str:
-        """What the template adds to the rendered prompt for this response, up to its last end-of-sequence token."""
-        turns: list[Message] = (
-            [{"role": "assistant", "content": response}] if isinstance(response, str) else list(response)
-        )
-        whole = self._render([*example.prompt, *turns], example, add_generation_prompt=False)  # type: ignore[list-item]
-        if not whole.startswith(prompt):
-            raise UserError(
-                f"{example.source}: the chat template renders the prompt differently once a response follows it, so "
-                "prompt and response cannot be told apart; use a template that only appends (model.chat_template)"
-            )
-        text, end = whole[len(prompt) :], self.tokenizer.eos_token
-        # Templates such as ChatML write a line break after the end of turn; the model never has to say it.
-        return (
-            text[: text.rindex(end) + len(end)]
-            if end in text and not text[text.rindex(end) + len(end) :].strip()
-            else text
-        )
-
-    def _render(self, messages: Any, example: Example, *, add_generation_prompt: bool) -> str:
-        if not self.tokenizer.chat_template:
-            raise UserError(
-                f"{example.source}: the row holds chat messages but the tokenizer has no chat template; give one "
-                "with model.chat_template=FILE, or use plain-text prompts"
-            )
-        from jinja2 import TemplateError
-
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except TemplateError as error:  # a template refuses what it does not know: a role, an order of turns
-            raise UserError(f"{example.source}: the chat template cannot render these messages: {error}") from error
 
     def fingerprint(self) -> str:
         """Hash of all that the ids depend on: vocabulary, merges, normaliser, special tokens, template, this code."""

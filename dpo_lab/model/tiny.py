@@ -100,8 +100,10 @@ def tiny(
     return policy
 
 
-def train_tokenizer(corpus: Sequence[str], vocab_size: int) -> Any:
+def train_tokenizer(corpus: Sequence[str], vocab_size: int, *, around: str = "<s> $A") -> Any:
     """Byte-level BPE over `corpus`: any text can be encoded, and the same corpus gives the same tokenizer.
+
+    `around` says which special tokens stand around a text ($A).
 
     Raises:
         UserError: when `vocab_size` does not hold every byte and the special tokens.
@@ -125,8 +127,8 @@ def train_tokenizer(corpus: Sequence[str], vocab_size: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    bos = SPECIAL_TOKENS["bos_token"]
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
-        single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+        single=around,
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in around.split() if token != "$A"],
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHAT_TEMPLATE, **SPECIAL_TOKENS)

@@ -98,13 +98,22 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
 
 def write_model(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
     """Save a random model of this kind with its tokenizer, as transformers does."""
-    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    model, tokenizer = random_model(name)
+    model.to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def random_model(name: str, *, vocab_size: int = SIZE) -> tuple[Any, Any]:
+    """A model of this kind in evaluation mode, and a tokenizer, which may know more tokens than the model."""
+    from transformers import AutoModelForCausalLM
+
+    config = ARCHITECTURES[name]()
+    config.vocab_size = vocab_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(ARCHITECTURES[name](), dtype=torch.float32)
-    model.to(dtype).save_pretrained(folder)
-    (gpt2_like() if name == "gpt2" else llama_like("first")).save_pretrained(folder)
-    return folder
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return model.eval(), gpt2_like() if name == "gpt2" else llama_like("first")

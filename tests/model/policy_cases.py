@@ -1,0 +1,96 @@
+"""One small policy of every kind, for the laws that hold for all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_lab.model.causal_lm import CausalLM, causal_lm
+from dpo_lab.model.policy import Policy
+from dpo_lab.model.seq2seq import seq2seq
+from dpo_lab.model.seq2seq_policy import Seq2SeqLM
+from dpo_lab.types import Encoded
+from tests.model.architectures import random_model, write_model
+from tests.model.seq2seq_models import random_seq2seq, write_seq2seq
+
+NUM_WORDS = 11
+"""Tokens of a vocabulary that is small enough to say everything in it."""
+
+
+PLAIN: dict[str, Any] = {"dtype": "float32", "dropout": 0.0, "exported_dropout": {}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the laws need to know of one kind of policy.
+
+    `load` reads a policy from a folder, with knobs of its builder; `folder` has one; `groups` are prompts with
+    responses of it, of `num_decisions` decisions. `small` is a policy that answers `prompt` with one of `answers`, and
+    with nothing else. `adapter`: knobs that give it a LoRA adapter; None where it takes none.
+    """
+
+    load: Callable[..., Policy]
+    folder: Path
+    groups: list[Encoded]
+    num_decisions: list[int]
+    small: Policy
+    prompt: Encoded
+    answers: list[tuple[int, ...]]
+    adapter: dict[str, Any] | None = None
+
+
+def token_answers(end: int) -> list[tuple[int, ...]]:
+    """Every response of at most two tokens over `NUM_WORDS`: cut after the second, or ended before."""
+    two = [(first, second) for first in range(NUM_WORDS) if first != end for second in range(NUM_WORDS)]
+    return [(end,), *two]
+
+
+def causal(make: Callable[[str], Path]) -> Case:
+    return Case(
+        load=lambda folder, **knobs: causal_lm(path=str(folder), **knobs),
+        folder=write_model(make("causal"), "llama"),
+        groups=[
+            Encoded((1, 20, 31), ((40, 2), (40, 41, 42, 43, 2))),
+            Encoded((1, 21, 22, 23, 24, 25), ((2,), (50, 51, 2), (52, 2))),
+        ],
+        num_decisions=[2, 5, 1, 3, 2],
+        small=CausalLM(*random_model("llama", vocab_size=NUM_WORDS), **PLAIN),
+        prompt=Encoded((1, 5, 6), ()),
+        answers=token_answers(end=2),
+        adapter={"lora_rank": 2, "lora_target": "all-linear"},
+    )
+
+
+def t5(make: Callable[[str], Path]) -> Case:
+    return Case(
+        load=lambda folder, **knobs: seq2seq(path=str(folder), **knobs),
+        folder=write_seq2seq(make("t5"), "t5"),
+        groups=[
+            Encoded((20, 31, 1), ((40, 1), (40, 41, 42, 43, 1)), num_tail=1),
+            Encoded((21, 22, 23, 24, 25, 1), ((1,), (50, 51, 1), (52, 1)), num_tail=1),
+        ],
+        num_decisions=[2, 5, 1, 3, 2],
+        small=Seq2SeqLM(*random_seq2seq("t5", vocab_size=NUM_WORDS), **PLAIN),
+        prompt=Encoded((5, 6, 1), ()),
+        answers=token_answers(end=1),
+        adapter={"lora_rank": 2},
+    )
+
+
+def bart(make: Callable[[str], Path]) -> Case:
+    return Case(
+        load=lambda folder, **knobs: seq2seq(path=str(folder), **knobs),
+        folder=write_seq2seq(make("bart"), "bart"),
+        groups=[
+            Encoded((0, 20, 31, 2), ((40, 2), (40, 41, 42, 43, 2)), 1, 0, 1),
+            Encoded((0, 21, 22, 23, 24, 25, 2), ((2,), (50, 51, 2), (52, 2)), 1, 0, 1),
+        ],
+        num_decisions=[2, 5, 1, 3, 2],
+        small=Seq2SeqLM(*random_seq2seq("bart", vocab_size=NUM_WORDS), **PLAIN),
+        prompt=Encoded((0, 5, 6, 2), ()),
+        answers=token_answers(end=2),
+        adapter={"lora_rank": 2},
+    )
+
+
+CASES: dict[str, Callable[[Callable[[str], Path]], Case]] = {"causal_lm": causal, "t5": t5, "bart": bart}
