@@ -139,7 +139,7 @@ def make_start_checks(experiment: Experiment) -> StartChecks:
         reference_is_policy=experiment.reference_is_policy,
         dropout=experiment.dropout,
         is_exact=is_exact(precision=experiment.trainer.precision, dtype=experiment.policy.computation()["dtype"]),
-        zero_gradient_ok=tuple(experiment.trainer.zero_gradient_ok),
+        zero_gradient_ok=(*experiment.trainer.zero_gradient_ok, *experiment.policy.without_gradient),
         num_steps=experiment.num_steps,
     )
 

@@ -34,8 +34,8 @@ def training_texts(policy: Policy, source: DataSource) -> Texts:
     """
     if not isinstance(policy, EncoderPolicy):
         raise UserError(
-            "start=masked_tokens: only an encoder guesses hidden tokens, as those of model=classifier and extractive_qa "
-            "are; use start=none or start=supervised"
+            "start=masked_tokens: only an encoder guesses hidden tokens (model=classifier, extractive_qa, the small "
+            "ones); use start=none or start=supervised"
         )
     prompts = (encoded.prompt for encoded in policy.encode([*source.train, *source.demonstrations]))
     longest = min(length for length in (source.max_length, policy.longest_row) if length is not None)

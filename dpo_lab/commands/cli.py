@@ -28,6 +28,7 @@ VERBS: dict[str, Verb] = {
     "reproduce": Verb(
         "dpo_lab.commands.reproduce", "make a run again from its folder: is it the same, and if not, why"
     ),
+    "mine": Verb("dpo_lab.commands.mine", "what a finished run gets wrong, as data: confusion of classes, wrong spans"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
 
