@@ -93,7 +93,7 @@ class Recorder(pl.Callback):
     ) -> None:
         step = trainer.global_step
         self._tally.merge(pl_module.last_tally)
-        self._num_items += sum(micro_batch.num_items for micro_batch in batch)
+        self._num_items += pl_module.last_num_items
         if self._logger.wants(step) or step == self._num_steps:
             self.add(step, curves(pl_module.objective, self._tally, prefix="train"))
             self._tally = Tally()
@@ -104,7 +104,7 @@ class Recorder(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._held_out.add(pl_module.last_tally, outputs, batch)
+        self._held_out.add(pl_module.last_tally, outputs, pl_module.last_num_items)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
@@ -119,7 +119,7 @@ class Recorder(pl.Callback):
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._held_out.add(pl_module.last_tally, outputs, batch)
+        self._held_out.add(pl_module.last_tally, outputs, pl_module.last_num_items)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Into the last row, with the step whose weights were tested: with trainer.save=best an earlier one."""
@@ -189,10 +189,10 @@ class _HeldOut:
         self.rows: list[dict[str, Tensor]] = []
         self.num_items = 0
 
-    def add(self, tally: Tally, rows: list[dict[str, Tensor]], window: Window) -> None:
+    def add(self, tally: Tally, rows: list[dict[str, Tensor]], num_items: int) -> None:
         self.tally.merge(tally)
         self.rows.extend(rows)
-        self.num_items += sum(micro_batch.num_items for micro_batch in window)
+        self.num_items += num_items
 
 
 def prediction_columns(step: int, batches: list[dict[str, Tensor]], *, split: str = "val") -> dict[str, list[Any]]:

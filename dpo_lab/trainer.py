@@ -13,7 +13,10 @@ class TrainerSettings:
     """Knobs of `trainer=cpu` and `trainer=gpu`.
 
     Attributes:
-        accelerator: "cpu", or "gpu" for one CUDA device.
+        accelerator: "cpu", or "gpu" for CUDA devices.
+        num_devices: processes that train together, each on a device of its own, or on a part of the processors; each
+            computes its share of every step. Another number is another run, by the rounding of sums and by the noise
+            of dropout.
         max_steps: optimizer steps; null leaves it to `max_epochs`. Both: whichever ends first.
         max_epochs: passes over the data; null leaves it to `max_steps`. Both null: one pass.
         precision: "32-true", or "bf16-mixed" (float32 weights, bfloat16 arithmetic where it is safe).
@@ -30,11 +33,13 @@ class TrainerSettings:
             beside the newest, and writes the model from it; "none" keeps records only.
         best_metric: with `save` "best": which curve of validation is compared, such as val/rewards/accuracies.
         best_mode: whether its smallest ("min") or its largest ("max") value is the best; the earliest of equals.
-        num_threads: threads of arithmetic; null leaves it to the library.
+        num_threads: threads of arithmetic of each process; null leaves it to the library, or gives each of several
+            processes its part of the processors.
         zero_gradient_ok: patterns (``*.k_proj.bias``) of tensors that may get no gradient in the first three updates.
     """
 
     accelerator: Literal["cpu", "gpu"] = "cpu"
+    num_devices: PositiveInt = 1
     max_steps: PositiveInt | None = None
     max_epochs: PositiveInt | None = None
     precision: Precision = "32-true"

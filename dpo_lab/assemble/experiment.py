@@ -65,10 +65,12 @@ class Experiment:
         return [loader for loader in (self.validation, self.test) if loader is not None]
 
 
-def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> Experiment:
+def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, rank: int = 0) -> Experiment:
     """Build a run from its resolved, checked config: data, model, its start, tokens, reference, the rest.
 
-    `say` gets a line about each thing that takes time or was dropped.
+    Args:
+        say: gets a line about each thing that takes time or was dropped.
+        rank: of `trainer.num_devices` processes, the one whose share of each step is to be computed.
 
     Raises:
         UserError: for whatever the user can mend, before training begins.
@@ -90,14 +92,14 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     policy: Policy = build(
         "model", corpus=corpus(source), classes=source.classes, seed=init_seed, adapter_seed=seeds["init"]
     )
-    _check_length(source, policy)
+    check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
     start_found = None
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
     _check_head(policy)
-    tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
+    tokens = tokens_of(policy, source, cache_dir)
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
@@ -106,7 +108,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
     else:
         say("reference: none, since the loss asks for none")
-    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"])
+    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
     num_steps = settings.num_steps(len(train))
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
@@ -189,9 +191,15 @@ def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objec
 
 
 def _loaders(
-    tokens: CachedTokens, view: View, policy: Policy, source: DataSource, settings: TrainerSettings, seed: int
+    tokens: CachedTokens,
+    view: View,
+    policy: Policy,
+    source: DataSource,
+    settings: TrainerSettings,
+    seed: int,
+    rank: int,
 ) -> tuple[WindowLoader, WindowLoader | None, WindowLoader | None]:
-    """Windows to train on, and to validate and test on where that data has any item."""
+    """Windows to train on, of each the share of `rank`; and to validate and test on, where that data has any item."""
     make_loader = partial(
         WindowLoader,
         view=view,
@@ -206,7 +214,8 @@ def _loaders(
         make_loader(dataset, shuffle=False, is_continued=False) if dataset and dataset.items(view) else None
         for dataset in held_out
     )
-    return make_loader(tokens.datasets["train"], shuffle=source.shuffle), validation, test
+    train = make_loader(tokens.datasets["train"], shuffle=source.shuffle, rank=rank, num_ranks=settings.num_devices)
+    return train, validation, test
 
 
 def _contents(source: DataSource, policy: Policy, reference: Reference | None) -> dict[str, str]:
@@ -250,13 +259,22 @@ def _bind_optimizer(config: Mapping[str, Any], packages: tuple[str, ...], num_st
     return partial(bind(config["optimizer"], packages), num_steps=num_steps)
 
 
-def _check_length(source: DataSource, policy: Policy) -> None:
+def check_length(source: DataSource, policy: Policy) -> None:
+    """
+    Raises:
+        UserError: the data may hold more tokens than the model can score.
+    """
     limit = policy.max_positions
     if limit is not None and source.max_length > limit:
         raise UserError(
             f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows "
             "(with a rotary embedding that changes with the longest row: up to which it does not); use at most that"
         )
+
+
+def tokens_of(policy: Policy, source: DataSource, cache_dir: Path) -> CachedTokens:
+    """The data as `policy` encodes it, from disk where it was encoded before."""
+    return load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
 
 
 def _tokens_key(policy: Policy, source: DataSource) -> str:

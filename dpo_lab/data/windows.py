@@ -1,6 +1,8 @@
 """The loader: one element is everything one optimizer step sees."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import copy
+from typing import final
 
 from dpo_lab.data.batch import Collate, Item
 from dpo_lab.data.encoded import EncodedDataset
@@ -52,6 +54,7 @@ class WindowLoader:
         self.dataset, self.view, self.collate = dataset, view, collate
         self.items = dataset.items(view)
         self.seed, self.shuffle = seed, shuffle
+        self.global_batch_size = global_batch_size
         self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
         self.rank, self.num_ranks = rank, num_ranks
         self.bounds = window_bounds(len(self.items), global_batch_size, num_ranks)
@@ -73,6 +76,22 @@ class WindowLoader:
         for position in range(self._position, len(self)):
             self._position = position + 1
             yield self._window(order, position)
+
+    def of_all_ranks(self) -> "WindowLoader":
+        """The same windows from the beginning, whole; this loader does not move."""
+        whole = copy(self)
+        whole.rank, whole.num_ranks, whole._epoch, whole._position = 0, 1, 0, 0
+        return whole
+
+    def whole_windows(self, rank: int, num_ranks: int) -> "WholeWindows":
+        """Every `num_ranks`-th window of the first epoch, whole, from window `rank` on."""
+        return WholeWindows(self.of_all_ranks(), rank, num_ranks)
+
+    def first_epoch(self, positions: Iterable[int]) -> Iterator[Window]:
+        """Some windows of the first epoch; an empty one for a position behind its end."""
+        order = epoch_order(self.seed, 0, len(self.items), self.shuffle)
+        for position in positions:
+            yield self._window(order, position) if position < len(self) else ()
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, and how many of its windows were yielded."""
@@ -115,6 +134,24 @@ class WindowLoader:
                 taken = []
             taken.append(item)
         yield taken
+
+
+@final
+class WholeWindows:
+    """One rank's windows where no window is shared: a loss that sees a whole window sees it as one process does.
+
+    All ranks have as many, so that they stay in step; the last may be empty.
+    """
+
+    def __init__(self, loader: WindowLoader, rank: int, num_ranks: int):
+        self._loader = loader
+        self._rank, self._num_ranks = rank, num_ranks
+
+    def __len__(self) -> int:
+        return -(-len(self._loader) // self._num_ranks)
+
+    def __iter__(self) -> Iterator[Window]:
+        return self._loader.first_epoch(range(self._rank, len(self) * self._num_ranks, self._num_ranks))
 
 
 def window_bounds(num_items: int, global_batch_size: int, num_ranks: int) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dpo_lab.model.adapter import Adapter
+from dpo_lab.reductions import Choices
 from dpo_lab.types import Encoded, Example, LogProbs
 
 Inputs = dict[str, Tensor]
@@ -65,9 +66,14 @@ class Policy(ABC, nn.Module):
     def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
         """What `log_prob` gives, and the log-probability of every choice v at every decision, nats.
 
-        Costs one number for each choice: for losses that reduce whole distributions, and no others. Where the mask is
-        False the distribution holds some finite number.
+        Where the mask is False the distribution holds some finite number. It takes one number for each choice, all at
+        once: what reduces it takes `log_prob_and_choices`.
         """
+
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
+        """The same for losses that reduce whole distributions; a policy with many choices never holds them all."""
+        log_probs, distribution = self.log_prob_and_distribution(inputs)
+        return log_probs, Choices.held(distribution, log_probs.mask)
 
     @abstractmethod
     def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:

@@ -159,3 +159,19 @@ def test_no_item_and_no_micro_batch():
         make_loader(num_items=0)
     with pytest.raises(DataError, match="micro_batch_size=0"):
         make_loader(micro_batch_size=0)
+
+
+def test_whole_windows_are_shared_out_and_all_ranks_have_as_many():
+    """Three windows for two ranks: 0 and 2, 1 and an empty one; a loader in the middle of its epoch does not matter."""
+    loader = make_loader(shuffle=False, is_continued=False)
+    next(iter(loader))
+    shares = [loader.whole_windows(rank, 2) for rank in range(2)]
+    assert [len(share) for share in shares] == [2, 2]
+    assert [numbers(share) for share in shares] == [[[0, 1, 2, 3], [8, 9]], [[4, 5, 6, 7], []]]
+
+
+def test_the_windows_of_all_ranks_are_those_of_one():
+    """Nine items, the last of which joins the window before: so it is for two ranks, also where they are seen whole."""
+    loader = make_loader(num_items=9, shuffle=False, num_ranks=2, rank=1)
+    assert numbers(loader) == [[2, 3], [6, 7, 8]]
+    assert numbers(loader.of_all_ranks()) == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
