@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     """Show, or with ``--yes`` delete, what `argv` asks for. 2 on a rule that says too little."""
     args = _parser().parse_intermixed_args(argv)
     keep = _keep(args)
+    from dpo_lab.report.fields import fields_of
     from dpo_lab.report.records import find_runs, read_record
     from dpo_lab.report.select import parse_conditions, unknown_keys
 
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     if not args.runs_dir.is_dir():
         raise UserError(f"{args.runs_dir}: no such folder; --runs-dir DIR says where runs are")
     records = [read_record(path) for path in find_runs([args.runs_dir])]
-    fields = {record.path: _fields(record) for record in records}
+    fields = {record.path: fields_of(record) for record in records}
     asked = [*conditions, *parse_conditions([f"{key}=" for key in [*args.per, *([args.by] if args.by else [])]])]
     if unknown := unknown_keys(asked, {key for one in fields.values() for key in one}):
         raise UserError("; ".join(unknown))
@@ -46,12 +47,6 @@ def main(argv: list[str]) -> int:
     if keep is not None:
         chosen = _not_kept(chosen, fields, keep, args)
     return _drop(chosen, args)
-
-
-def _fields(record: "RunRecord") -> dict[str, Any]:
-    from dpo_lab.commands.runs import fields_of
-
-    return fields_of(record)
 
 
 def _keep(args: Namespace) -> tuple[str, int] | None:
