@@ -147,10 +147,10 @@ def test_cosmetic_change_is_the_same_run(capsys: pytest.CaptureFixture[str]):
 
 def test_start_is_found_again(capsys: pytest.CaptureFixture[str]):
     run_train(*SMALL)
-    assert "supervised start: trained" in capsys.readouterr().err
+    assert "start: trained" in capsys.readouterr().err
     run_train(*SMALL, "loss.beta=0.3")
     captured = capsys.readouterr().err
-    assert "supervised start: found in the cache" in captured
+    assert "start: found in the cache" in captured
     assert "supervised 1/3" not in captured
 
 
