@@ -109,7 +109,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     else:
         say("reference: none, since the loss asks for none")
     train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
-    num_steps = settings.num_steps(len(train))
+    num_steps = settings.num_steps(train.num_windows)
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
         say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
@@ -214,7 +214,13 @@ def _loaders(
         make_loader(dataset, shuffle=False, is_continued=False) if dataset and dataset.items(view) else None
         for dataset in held_out
     )
-    train = make_loader(tokens.datasets["train"], shuffle=source.shuffle, rank=rank, num_ranks=settings.num_devices)
+    train = make_loader(
+        tokens.datasets["train"],
+        shuffle=source.shuffle,
+        global_batch_tokens=settings.global_batch_tokens,
+        rank=rank,
+        num_ranks=settings.num_devices,
+    )
     return train, validation, test
 
 
