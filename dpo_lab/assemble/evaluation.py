@@ -1,6 +1,6 @@
 """What is measured of a run besides its training: validation, samples, and once, at the end, the test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytorch_lightning as pl
@@ -9,8 +9,13 @@ from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.data.view import UNITS
 from dpo_lab.errors import UserError
 from dpo_lab.module import PreferenceModule
+from dpo_lab.ranks import from_first_rank, num_ranks, rank
 from dpo_lab.recorder import Recorder
 from dpo_lab.samples import Sample, draw_samples, summarize
+from dpo_lab.types import Window
+
+ANSWERS = ("accuracy", "macro_f1", "exact_match", "token_f1")
+"""Measures of answers that are said at the end of a run."""
 
 
 def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None = None) -> None:
@@ -34,22 +39,32 @@ def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None 
         )
 
 
+def validation_of(experiment: Experiment) -> Iterable[Window] | None:
+    """What this rank validates on."""
+    whole = experiment.validation
+    return whole if whole is None or num_ranks() == 1 else whole.whole_windows(rank(), num_ranks())
+
+
 def evaluate(
     experiment: Experiment,
     trainer: pl.Trainer,
     module: PreferenceModule,
-    recorder: Recorder,
+    recorder: Recorder | None,
     step: int,
     *,
     num_samples: int | None = None,
 ) -> list[Sample]:
-    """Validation and samples at the policy's present weights, into the row of `step`.
+    """Validation, on all ranks, and samples, of the first one, at the policy's present weights, into the row of `step`.
 
     Args:
+        recorder: None on every rank but the first.
         num_samples: None is what the config says.
     """
-    if experiment.validation is not None and recorder.validated_step != step:
-        trainer.validate(module, experiment.validation, verbose=False)
+    validation = validation_of(experiment)
+    if validation is not None and from_first_rank(recorder is not None and recorder.validated_step != step):
+        trainer.validate(module, validation, verbose=False)
+    if recorder is None:
+        return []
     settings = experiment.samples if num_samples is None else replace(experiment.samples, num=num_samples)
     if settings.num == 0:
         return []
@@ -97,6 +112,9 @@ def summarize_run(
             at = f", weights of step {last['test/step']:.0f}" if side == "test" else ""
             accuracy, num_items = last[f"{side}/rewards/accuracies"], last[f"{side}/num_{unit}"]
             say(f"{name}: accuracy {accuracy:.3f} on {num_items:.0f} {unit}{at}")
+        measured = [f"{measure} {last[f'{side}/{measure}']:.3f}" for measure in ANSWERS if f"{side}/{measure}" in last]
+        if measured:
+            say(f"{name}, answers: {', '.join(measured)}")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
             values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))

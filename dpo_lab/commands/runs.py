@@ -14,6 +14,7 @@ dpo-lab runs status=failed                              with the reason
 dpo-lab runs loss=ipo 'loss.beta>0.1' 'val/rewards/accuracies>=0.6'
 dpo-lab runs 'name~sweep' --sort val/rewards/accuracies --show optimizer.lr
 dpo-lab runs --json                                     everything, for programs
+dpo-lab runs prune --help                               free what a rule does not keep
 
 KEY is a config key, a curve (its last value), or id, name, status, sweep, seed, step, started, path.
 Put quotes around > and <: the shell takes them for files.
@@ -26,6 +27,10 @@ def main(argv: list[str]) -> int:
     if argv[:1] in (["-sc"], ["--shell-completion"]):
         print("\n".join(("status=", "loss=", "--json", "--sort", "--show", "--runs-dir")))
         return 0
+    if argv[:1] == ["prune"]:
+        from dpo_lab.commands import prune
+
+        return prune.main(argv[1:])
     args = _parser().parse_args(argv)
     from dpo_lab.report.rows import run_rows
     from dpo_lab.report.select import matches, parse_conditions, unknown_keys

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, final
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from dpo_lab.assemble import Experiment, assemble
 from dpo_lab.assemble.fit import fit
 from dpo_lab.assemble.lightning import computing
+from dpo_lab.assemble.other_ranks import Together, other_ranks
 from dpo_lab.commands.begin import Begun, Now, begin
 from dpo_lab.data.row_fingerprint import row_fingerprints
 from dpo_lab.data.windows import WindowLoader
@@ -21,6 +22,7 @@ from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.model.fingerprint import fingerprint_of_each
 from dpo_lab.report.curves import draw_run
 from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
+from dpo_lab.run.checkpoint import checkpoint_path
 from dpo_lab.run.fingerprints import write_fingerprints
 from dpo_lab.run.provenance import device_info, source_fingerprints
 from dpo_lab.streams import StreamRecord, keep_samples, keep_weights
@@ -72,7 +74,8 @@ def train(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     interruption = Interruption()
-    with interruption.listening(), computing(config["trainer"].get("num_threads")):
+    trainer = config["trainer"]
+    with interruption.listening(), computing(trainer.get("num_threads"), trainer.get("num_devices", 1)):
         try:
             return _train(config, overrides, sweep, found, interruption, manner or Manner())
         except Stopped as stopped:
@@ -107,14 +110,34 @@ def _train(
         streams = StreamRecord(
             folder, seed=experiment.seeds["dropout"], draws_subsets="generator" in experiment.objective.needs
         )
+        together = _others(config, experiment, begun)
         with experiment.logger.mirroring(folder, config, folder.info), suppress(EnoughError):
-            fit(experiment, folder, say, interruption, begun.checkpoint, [streams, *manner.watching])
+            fit(experiment, folder, say, interruption, begun.checkpoint, [streams, *manner.watching], together)
         folder.flush()
         keep_samples(folder)
         draw_run(read_run(folder.path), folder.report / "curves.png")
         manner.ended(folder)
     print(folder.path)
     return 0
+
+
+def _others(config: dict[str, Any], experiment: Experiment, begun: Begun) -> AbstractContextManager[None] | None:
+    """The other processes that train along; None where this is the only one."""
+    if experiment.trainer.num_devices == 1:
+        return None
+    folder, checkpoint = begun.folder, begun.checkpoint
+    start = Together(
+        config=config,
+        contents=experiment.contents,
+        checkpoint=None if checkpoint is None else checkpoint_path(folder.checkpoints, begun.step),
+        reference=None if checkpoint is None else checkpoint["reference"],
+    )
+
+    def give_up(reason: str) -> None:
+        say(reason)
+        folder.finish("failed", reason)
+
+    return other_ranks(start, give_up)
 
 
 def say(line: str) -> None:
@@ -130,9 +153,11 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
         for term in experiment.objective.terms
     )
     if experiment.start_found is not None:
-        say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
+        say("start: " + ("found in the cache" if experiment.start_found else "trained"))
     say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
-    say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps")
+    num_devices = experiment.trainer.num_devices
+    together = f" of {num_devices} processes together" if num_devices > 1 else ""
+    say(f"policy: {num_weights:,} weights; loss: {terms}; {experiment.num_steps} optimizer steps{together}")
     say(f"log-probs: {experiment.policy.scoring}")
     sizes = {"train": experiment.train, "validation": experiment.validation, "test": experiment.test}
     shown = [f"{_num_items(loader)} {name}" for name, loader in sizes.items() if loader or name != "test"]

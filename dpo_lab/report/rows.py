@@ -1,43 +1,25 @@
 """Runs as plain rows for whoever asks questions of their own: ``pandas.DataFrame(run_rows(["runs"]))``."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dpo_lab.report.cells import Cell
+from dpo_lab.report.fields import fields_of
 from dpo_lab.report.records import RunRecord, find_runs, read_record
 from dpo_lab.report.study import Study
 
 
 def run_rows(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
-    """`run_row` of every run that `folders` are or hold, finished or not.
+    """`fields_of` every run that `folders` are or hold, finished or not.
+
+    That is config, last values of curves, `id`, `name`, `path`, `status`, `sweep`, `step` (the last), `started` and
+    `reason`: why it failed, or cannot be read.
 
     Raises:
         UserError: one of `folders` does not exist, or holds no run.
     """
-    return [run_row(read_record(path)) for path in find_runs([Path(folder) for folder in folders])]
-
-
-def run_row(record: RunRecord) -> dict[str, Any]:
-    """Config (``loss.beta``), the last value of each curve (``val/loss``), then the fields of the run itself.
-
-    Those are `id`, `name`, `path`, `status`, `sweep`, `step` (the last), `started` and `reason`: why it failed, or
-    cannot be read.
-    """
-    values = {name: record.last(name) for name in record.curves}
-    return {
-        **record.config,
-        **{name: value for name, value in values.items() if math.isfinite(value)},
-        "id": record.path.name,
-        "name": record.path.parent.name,
-        "path": str(record.path),
-        "status": record.status,
-        "sweep": record.info.get("sweep"),
-        "step": record.last_step,
-        "started": record.info.get("started"),
-        "reason": "; ".join(record.faults) or record.info.get("exit_reason"),
-    }
+    return [fields_of(read_record(path)) for path in find_runs([Path(folder) for folder in folders])]
 
 
 def curve_rows(study: Study, metrics: Sequence[str]) -> list[dict[str, Any]]:

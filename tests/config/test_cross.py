@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from dpo_lab.config import cross
+from dpo_lab.commands.sweep_entry import is_elsewhere
+from dpo_lab.config import cross, find_faults
 
 TARGETS = "tests.config.stub_targets"
 
@@ -15,6 +16,13 @@ def test_a_micro_batch_is_no_larger_than_the_batch() -> None:
     assert fault == "trainer.micro_batch_size: must be at most trainer.global_batch_size, which is 8, got 9"
     for micro in (8, None, "x"):
         assert not list(cross.micro_batch_fits({"trainer": {"micro_batch_size": micro, "global_batch_size": 8}}))
+
+
+def test_each_of_several_processes_has_an_item() -> None:
+    [fault] = cross.every_process_has_items({"trainer": {"num_devices": 3, "global_batch_size": 2}})
+    assert fault == "trainer.num_devices: must be at most trainer.global_batch_size, which is 2, got 3"
+    for num in (2, 1, None, "x"):
+        assert not list(cross.every_process_has_items({"trainer": {"num_devices": num, "global_batch_size": 2}}))
 
 
 def test_data_that_looks_like_a_file_exists(tmp_path: Path) -> None:
@@ -42,7 +50,11 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPa
     assert fault.startswith("trainer=gpu: torch finds no CUDA device here")
     assert not list(cross.gpu_is_there({"trainer": {"accelerator": "cpu"}}))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert not list(cross.gpu_is_there({"trainer": {"accelerator": "gpu"}}))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    [fault] = cross.gpu_is_there({"trainer": {"accelerator": "gpu", "num_devices": 3}})
+    assert fault == "trainer.num_devices: 3 is more than the 2 CUDA devices here"
+    for num in (None, 1, 2, "x"):
+        assert not list(cross.gpu_is_there({"trainer": {"accelerator": "gpu", "num_devices": num}}))
 
 
 def test_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +108,13 @@ def test_a_fresh_attempt_goes_on_with_none() -> None:
     assert fault.startswith("resume.run: fresh=true begins another attempt")
     for cfg in ({"fresh": False, "resume": {"run": "abc"}}, {"fresh": True, "resume": {"run": None}}, {"fresh": True}):
         assert not list(cross.resume_or_fresh(cfg))
+
+
+def test_what_another_machine_will_run_needs_no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login node of a cluster has none."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    cfg = {"trainer": {"accelerator": "gpu", "num_devices": 2}}
+    assert any(fault.startswith("trainer=gpu") for fault in find_faults(cfg))
+    assert not any(fault.startswith("trainer=gpu") for fault in find_faults(cfg, is_here=False))
+    assert is_elsewhere(["hydra/launcher=submitit_slurm"])
+    assert not is_elsewhere(["hydra/launcher=submitit_local", "name=submitit_slurm"])
