@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -13,8 +12,8 @@ from omegaconf import OmegaConf
 
 from dpo_lab.assemble import Experiment
 from dpo_lab.commands.begin import Begun, Now
+from dpo_lab.commands.saved_run import config_of_run, heads_of, name_of
 from dpo_lab.commands.train import EnoughError, Manner, train
-from dpo_lab.config.saved import saved_config
 from dpo_lab.data.row_fingerprint import parts_of
 from dpo_lab.model.fingerprint import fingerprint_of_each
 from dpo_lab.reproduction.differences import (
@@ -27,7 +26,6 @@ from dpo_lab.reproduction.differences import (
 )
 from dpo_lab.reproduction.original import Original, read_original
 from dpo_lab.reproduction.verdict import Verdict, judge
-from dpo_lab.resume import ResumeSettings
 from dpo_lab.run import RunFolder, run_id
 from dpo_lab.run.provenance import device_info, source_fingerprints
 from dpo_lab.run.read import read_rows
@@ -120,18 +118,8 @@ class Repetition:
         Raises:
             ConfigError: see `saved_config`.
         """
-        given = {text.lstrip("+~").partition("=")[0] for text in self._wanted.overrides}
-        saved = dict(self._original.config)
-        if not any(key.split(".")[0] == "logger" for key in given):  # one run, one W&B run
-            logger = saved.get("logger")
-            every = logger.get("every_n_steps", 1) if isinstance(logger, dict) else 1
-            saved["logger"] = {"_target_": "dpo_lab.logger.local.local", "every_n_steps": every}
-        saved |= {"fresh": False, "resume": vars(ResumeSettings())}
-        saved |= {"runs_dir": str(self._runs_dir()), "cache_dir": _cache_dir(saved)}
-        threads, trainer = self._original.num_threads, saved.get("trainer")
-        if threads is not None and isinstance(trainer, dict):
-            saved["trainer"] = {**trainer, "num_threads": threads}
-        return saved_config(saved, self._wanted.overrides)
+        original = self._original
+        return config_of_run(original.config, original.info, self._wanted.overrides, runs_dir=self._runs_dir())
 
     def begin(self, now: Now, experiment: Experiment) -> Begun:
         """Say what is not as it was, and take a folder of its own."""
@@ -158,7 +146,10 @@ class Repetition:
         self._differences += find_later_differences(original, folder.info)
         if verdict.kind != "bit-identical":
             nothing = Difference("nondeterminism", MEANING["nondeterminism"])
-            self._cause = min([*self._differences, nothing], key=lambda one: ORDER.index(one.cause))
+            asked = self._variation()
+            self._cause = min(
+                [*self._differences, nothing], key=lambda one: (one.line not in asked, ORDER.index(one.cause))
+            )
         folder.update(reproduces=self._record())
         self._print_after(verdict)
 
@@ -179,9 +170,8 @@ class Repetition:
 
     def _variation(self) -> list[str]:
         """Differences that the overrides ask for."""
-        keys = [text.lstrip("+~").partition("=")[0].partition("@")[0] for text in self._wanted.overrides]
-        is_asked = tuple(f"{key}{end}" for key in keys for end in (":", "."))
-        heads = {key.split(".")[0] for key in keys}
+        is_asked = tuple(f"{name_of(text)}{end}" for text in self._wanted.overrides for end in (":", "."))
+        heads = heads_of(self._wanted.overrides)
         of_contents = {"data": "data", "initial weights": "model", "reference": "reference", "tokenizer": "model"}
         return [
             line
@@ -254,15 +244,6 @@ def _present(now: Now, experiment: Experiment) -> Present:
         weights=fingerprint_of_each(trained),
         code=source_fingerprints(),
     )
-
-
-def _cache_dir(saved: dict[str, Any]) -> str:
-    """That of the run where it is there, since it holds the very log-probs that the run has read."""
-    named = saved.get("cache_dir")
-    with suppress(TypeError, RuntimeError):  # no text; no home
-        if Path(named).expanduser().is_dir():  # type: ignore[arg-type]
-            return str(named)
-    return "cache"
 
 
 def _say(line: str) -> None:

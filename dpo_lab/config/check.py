@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpo_lab.config.choices import holders, refuse
-from dpo_lab.config.cross import CROSS_CHECKS
+from dpo_lab.config.cross import CROSS_CHECKS, OF_THIS_MACHINE
 from dpo_lab.config.experiment import Experiment
 from dpo_lab.config.signature import Signature, TargetError, is_importable, locate, read_shape, read_target, unwrap
 from dpo_lab.config.source import Source
@@ -44,8 +44,12 @@ def check(cfg: DictConfig | Mapping[str, Any]) -> None:
         raise ConfigError(*faults)
 
 
-def find_faults(cfg: DictConfig | Mapping[str, Any]) -> list[str]:
-    """The faults that `check` would raise, in the order of the config; empty for a config that can be run."""
+def find_faults(cfg: DictConfig | Mapping[str, Any], *, is_here: bool = True) -> list[str]:
+    """The faults that `check` would raise, in the order of the config; empty for a config that can be run.
+
+    Args:
+        is_here: whether it is this machine that will run it.
+    """
     faults: list[str] = []
     node = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))
     plain = _plain(node, "", faults)
@@ -55,8 +59,16 @@ def find_faults(cfg: DictConfig | Mapping[str, Any]) -> list[str]:
     unresolved = {fault.partition(":")[0] for fault in faults}
     found = list(_check_keys("", plain, shape, packages))
     for cross_check in CROSS_CHECKS:
-        found += cross_check(plain)
+        if is_here or cross_check not in OF_THIS_MACHINE:
+            found += cross_check(plain)
     return list(dict.fromkeys([*faults, *(fault for fault in found if fault.partition(":")[0] not in unresolved)]))
+
+
+def find_shape_faults(plain: dict[str, Any], shape: Any) -> list[str]:
+    """What is wrong with a plain mapping that should be a `shape` (a dataclass or a TypedDict), in the same words."""
+    signature = read_shape(shape)
+    assert signature is not None
+    return list(_check_keys("", plain, signature, ("dpo_lab",)))
 
 
 def _plain(node: DictConfig | ListConfig, path: str, faults: list[str]) -> Any:
@@ -134,7 +146,8 @@ def _check_value(path: str, value: Any, annotation: Any, packages: tuple[str, ..
     elif _is_component(annotation):
         yield f"{path}: must be a node with a _target_, as the files of a config group are, got {show(value)}"
     elif read_shape(_branch({}, annotation)) is not None:
-        yield f"{path}: must be a mapping, got {show(value)}"
+        also = "a list or " if _branch([], annotation) is not annotation else ""
+        yield f"{path}: must be {also}a mapping, got {show(value)}"
     else:
         yield from _refusal(path, value, annotation)
 

@@ -13,7 +13,7 @@ from dpo_lab.model.decisions import decision_mask
 from dpo_lab.model.flex_attention import Kernel, RowMasks
 from dpo_lab.model.grouped_attention import grouped_attention
 from dpo_lab.model.policy import Inputs
-from dpo_lab.model.spans import read_spans
+from dpo_lab.model.spans import PackedRow, read_spans
 from dpo_lab.reductions import Choices, scattered
 from dpo_lab.types import Encoded, LogProbs
 
@@ -103,8 +103,8 @@ def decided_hidden(
 ) -> Float[Tensor, " d h"]:
     """The model's last hidden states at the positions that decide. Into `windows` goes how far each layer sees."""
     config, spans = model.config.get_text_config(), read_spans(inputs["spans"])
-    row: dict[str, Any] = {"spans": spans}
-    if kernel == "flex":  # without the spans: compiled layers would be compiled again for each row
+    row: dict[str, Any] = {"packed": PackedRow(spans)}
+    if kernel == "flex":
         far = {None, getattr(config, "sliding_window", None)}
         row = {"masks": RowMasks(spans, far, inputs["input_ids"].device)}
     with grouped_attention(config):
@@ -137,9 +137,12 @@ def num_at_a_time(model: Any) -> int:
 
 def decision_logits(model: Any, hidden: Float[Tensor, " d h"]) -> Float[Tensor, " d v"]:
     """What the model's head makes of hidden states, in float32 or wider."""
-    logits = model.get_output_embeddings()(hidden)
+    config = model.config.get_text_config()
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    # Of Cohere and Granite. Hidden states times a number have logits times it, and are far fewer.
+    logits = model.get_output_embeddings()(hidden if scale == 1 else hidden * scale)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    bound = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    bound = getattr(config, "final_logit_softcapping", None)
     return logits if bound is None else bound * torch.tanh(logits / bound)
 
 

@@ -40,12 +40,6 @@ class Original:
     def last_step(self) -> int:
         return int(self.metrics[-1]["step"])
 
-    @property
-    def num_threads(self) -> int | None:
-        """Threads that it computed with, where that is known."""
-        found = self.info.get("num_threads")
-        return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
-
 
 def read_original(path: Path) -> Original:
     """Read a run folder, a copy of one, or the folder of its W&B run.
