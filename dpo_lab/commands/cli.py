@@ -20,7 +20,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb("dpo_lab.commands.hydra_entry", "train a policy against its reference; -m for a sweep"),
     "audit": Verb("dpo_lab.commands.audit", "what data is like: counts, lengths, biases, noise, duplicates, leaks"),
     "inspect": Verb("dpo_lab.commands.inspection", "rows as the model sees them: tokens, what was cut, what counts"),
-    "sweep": Verb("dpo_lab.commands.sweep", "go on with a sweep that was interrupted, or that failed in part"),
+    "sweep": Verb("dpo_lab.commands.sweep", "the runs of a plan, shown or run; or a sweep that goes on"),
     "losses": Verb("dpo_lab.commands.losses", "every loss: formula, paper, arguments, picture; --json"),
     "report": Verb("dpo_lab.commands.report", "run folders as tables, tests over seeds and charts; checks claims"),
     "runs": Verb("dpo_lab.commands.runs", "list runs, filtered by any config key or metric"),

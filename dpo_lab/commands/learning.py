@@ -112,7 +112,9 @@ def _noise(histories: Histories, rows: Sequence[Row]) -> list[str]:
 
 def _tables(rows: Sequence[Row], columns: Sequence[str]) -> list[Table]:
     shown = [column for column in columns if not column.endswith(" key")]
-    learnt = sorted((row for row in rows if row["outcome"] == "learnt"), key=lambda row: row["right for good from step"])
+    learnt = sorted(
+        (row for row in rows if row["outcome"] == "learnt"), key=lambda row: row["right for good from step"]
+    )
     forgotten = [row for row in rows if row["times forgotten"]]
     forgotten.sort(key=lambda row: -row["times forgotten"])
     kinds = {

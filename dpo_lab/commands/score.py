@@ -245,7 +245,7 @@ def _write(found: "Mapping[str, Scores]", experiment: "Experiment", out: Path, r
 def _places(split: str, scores: "Scores", experiment: "Experiment") -> dict[str, str]:
     """Where each response stands, by its key."""
     from dpo_lab.data.locate import locate
-    from dpo_lab.run.predictions import hex_key, key_of_hex
+    from dpo_lab.run.hex_key import hex_key, key_of_hex
 
     source, policy = experiment.source, experiment.policy
     rows = source.sets["validation" if split == "val" else split]

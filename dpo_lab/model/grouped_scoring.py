@@ -137,9 +137,12 @@ def num_at_a_time(model: Any) -> int:
 
 def decision_logits(model: Any, hidden: Float[Tensor, " d h"]) -> Float[Tensor, " d v"]:
     """What the model's head makes of hidden states, in float32 or wider."""
-    logits = model.get_output_embeddings()(hidden)
+    config = model.config.get_text_config()
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    # Of Cohere and Granite. Hidden states times a number have logits times it, and are far fewer.
+    logits = model.get_output_embeddings()(hidden if scale == 1 else hidden * scale)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    bound = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    bound = getattr(config, "final_logit_softcapping", None)
     return logits if bound is None else bound * torch.tanh(logits / bound)
 
 

@@ -139,9 +139,9 @@ def test_a_policy_takes_the_kernel_that_was_chosen(model_folder: Folder, monkeyp
     assert_close(found.token, expected.token, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt2", "gpt_oss"])
 def test_values_and_gradients_are_those_of_the_loop(name: str, model_folder: Folder, monkeypatch: pytest.MonkeyPatch):
-    """Windows, capped scores, shared heads. torch has no gradient kernel for a CPU and refuses one, but for its
+    """Windows, capped scores, sinks, shared heads. torch has no gradient kernel for a CPU and refuses one, but for its
     formula, which is what is compared here."""
     monkeypatch.setattr(torch_flex, "_validate_device", lambda *tensors: None)
     policy = causal_lm(path=str(model_folder(name)))

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
 from dpo_lab.errors import UserError
@@ -38,9 +39,11 @@ def gradients(policy: CausalLM, groups: Sequence[Encoded]) -> tuple[Tensor, dict
 
 
 def assert_same(policy: CausalLM, plain: CausalLM, groups: Sequence[Encoded]) -> None:
-    """Log-probs to 1e-4 nats a response, gradients to 1e-5 of their norm."""
+    """Log-probs to 1e-4 nats a response, a loss of them to 1e-5, gradients to 1e-5 of their norm."""
     (found, slopes), (expected, plain_slopes) = gradients(policy, groups), gradients(plain, groups)
     assert_close(found, expected, atol=1e-4, rtol=0)
+    loss, plain_loss = (-logsigmoid(0.1 * (sums - sums.roll(1))).mean() for sums in (found, expected))
+    assert_close(loss, plain_loss, atol=1e-5, rtol=0)
     assert slopes.keys() == plain_slopes.keys()
     size = torch.stack([slope.norm() for slope in plain_slopes.values()]).norm()
     gap = torch.stack([(slopes[name] - slope).norm() for name, slope in plain_slopes.items()]).norm()
