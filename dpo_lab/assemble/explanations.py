@@ -72,7 +72,7 @@ def pairs_of_data(experiment: Experiment, split: str) -> dict[tuple[str, str], E
 
 
 def swapped_sources(config: Mapping[str, Any], source: DataSource) -> frozenset[str]:
-    """Where the training rows stand that `data.label_noise` has swapped, by comparison with the same data without it."""
+    """Where the training rows stand that `data.label_noise` has swapped, found beside the same data without it."""
     if not config["data"].get("label_noise"):
         return frozenset()
     clean: DataSource = instantiate({**config["data"], "label_noise": 0.0}, ("dpo_lab", *config["plugins"]))

@@ -92,8 +92,10 @@ class RunFolder:
         return Predictions(self.path / "predictions.parquet")
 
     @cached_property
-    def training_pairs(self) -> Predictions:
+    def training_pairs(self) -> "Predictions":
         """What training rows scored as they were trained on; written with each checkpoint and at the end."""
+        from dpo_lab.run.predictions import Predictions
+
         return Predictions(self.path / "training_pairs.parquet")
 
     def append_predictions(self, rows: Mapping[str, Sequence[Any]]) -> None:
@@ -194,7 +196,8 @@ class RunFolder:
         try:
             self.metrics.close()
             self.timing.close()
-            self.training_pairs.write()
+            if "training_pairs" in self.__dict__:  # else nothing was recorded in this process
+                self.training_pairs.write()
             non_finite = self.metrics.num_non_finite
             self.update(status=status, exit_reason=reason, finished=_now(), num_non_finite_metrics=non_finite)
         finally:
