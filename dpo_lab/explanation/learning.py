@@ -1,7 +1,7 @@
 """In which order pairs were learnt: what each scored, time after time.
 
-Mean and spread of the margin are the two axes of Swayamdipta et al. 2020 (arXiv 2009.10795), there of the probability of
-the label; how often a pair was forgotten is from Toneva et al. 2019 (arXiv 1812.05159).
+Mean and spread of the margin are the two axes of Swayamdipta et al. 2020 (arXiv 2009.10795), there of the label's
+probability; how often a pair was forgotten is from Toneva et al. 2019 (arXiv 1812.05159).
 """
 
 from collections.abc import Sequence

@@ -74,12 +74,12 @@ def signed(value: float) -> str:
     """Three digits with a sign, of what is not 0.
 
     >>> signed(0.12345), signed(-12.3), signed(-1e-9)
-    ('+0.123', '−12.3', '0')
+    ('+0.123', '-12.3', '0')
     """
     text = f"{abs(value):.3f}" if abs(value) < 10 else f"{abs(value):.1f}"
     if float(text) == 0:
         return "0"
-    return ("+" if value > 0 else "−") + text
+    return ("+" if value > 0 else "-") + text
 
 
 def _render(**given: Any) -> str:

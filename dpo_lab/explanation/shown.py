@@ -25,10 +25,10 @@ class Measure:
     def formula(self) -> str:
         if not self.has_reference:
             return "log π, nats: the loss has no reference, so this is the log-probability itself and no reward"
-        factor = "log π − log ρ, nats (the loss has no β)"
+        factor = "log π - log π_ref, nats (the loss has no β)"
         if self.beta is not None:
-            factor = f"β (log π − log ρ) with β = {self.beta:g}: nats times β"
-        return f"{factor}; the reference is uniform: log ρ is 0" if self.is_uniform else factor
+            factor = f"β (log π - log π_ref) with β = {self.beta:g}: nats times β"
+        return f"{factor}; the reference is uniform: log π_ref is 0" if self.is_uniform else factor
 
 
 @final
