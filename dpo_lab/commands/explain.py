@@ -87,7 +87,7 @@ def _tokens(args: Namespace, asked: "Asked") -> Path:
     if args.against is not None:
         tellers.append(_teller(*of_run(Asked([], None, None, None), args.against, args.runs_dir), set(), examples))
     sources = [example.source or f"row {number}" for number, example in enumerate(examples, start=1)]
-    lines = [f"{len(examples)} of the {split} rows; weights of {trained.place}."]
+    lines = [f"{len(examples)} of the {split} rows; weights of {_name(run)}/{trained.place.relative_to(run.path)}."]
     out = _out(run, asked.out, "tokens")
     write_page(out, tokens_page(f"Token by token: {_name(run)}", lines, sources, tellers))
     if args.wandb:
