@@ -162,7 +162,8 @@ class PreferenceModule(pl.LightningModule):
             self._backward_apart(window, step)
         sum_gradients(self._trained)
         self._count_over_ranks(window)
-        self.last_rows = _over_ranks(self.last_rows)
+        if self.keeps_rows:
+            self.last_rows = _over_ranks(self.last_rows)
         norm = self._clip_gradient()
         self.last_tally.add("grad_norm", norm[None])
         self.last_tally.add(

@@ -118,8 +118,11 @@ def _split(experiment: "Experiment", splits: str | None, *, is_own: bool) -> str
 
 def _learning(args: Namespace, asked: "Asked") -> Path:
     from dpo_lab.commands.learning import write_learning
+    from dpo_lab.commands.saved_run import heads_of
     from dpo_lab.commands.score import of_run
 
+    if other := heads_of(asked.overrides) & {"data", "model", "loss", "reference"}:
+        raise UserError(f"{sorted(other)[0]}: --learning reads what the run has recorded, and takes nothing else")
     if asked.weights is not None:
         raise UserError("weights: --learning reads what the run has recorded, and runs no model")
     run, _, experiment = of_run(asked, args.run, args.runs_dir)

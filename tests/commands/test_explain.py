@@ -144,6 +144,7 @@ def test_order_of_learning(run: Path, capsys):
         (("--rows", "0"), "--rows: must be at least 1"),
         (("--learning", "splits=other"), "splits=other: must be train, val or test"),
         (("--learning", "--rows", "3"), "goes with no --rows"),
+        (("--learning", "data=files", "data.path=x.jsonl"), "data: --learning reads what the run has recorded"),
         (("splits=nothing",), "there is no nothing"),
     ],
 )
