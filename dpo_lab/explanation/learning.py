@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +19,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.report.pairs import TIE_NATS
 from dpo_lab.report.statistics import Array
 
+Rows = npt.NDArray[np.int64]
 Outcome = Literal["learnt", "forgotten", "never right"]
 Keys = tuple[str, str]
 """Of a pair: the key of its chosen and of its rejected response, as in predictions.parquet."""
@@ -122,7 +124,7 @@ def read_histories(file: Path, split: str) -> Histories:
     return Histories(tuple(sorted(pairs, key=lambda pair: (pair.mean, pair.keys))), _MEASURES[name], num_left_out)
 
 
-def _paired(table: pa.Table) -> tuple[Array, Array, int]:
+def _paired(table: pa.Table) -> tuple[Rows, Rows, int]:
     """Rows of the chosen and of the rejected response of each group that has one of each."""
     group, step = table["group"].to_numpy(), table["step"].to_numpy()
     role = np.asarray(table["role"].to_pylist(), dtype=object)

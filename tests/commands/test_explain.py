@@ -2,6 +2,7 @@
 
 import csv
 import html
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def test_tokens_add_up_to_the_reward_and_to_the_text(run: Path, capsys):
     first = re.findall(r'<div class="response">(.*?)</div></div>', page, re.DOTALL)[0]
     text = html.unescape(re.sub(r"<[^>]*>", "", first))
     own = reviews(num_pairs=34, num_validation_pairs=8, num_demonstrations=16).validation[0]
-    assert text.startswith(own.responses[own.pairs[0][0]])
+    assert text.startswith(str(own.responses[own.pairs[0][0]]))
 
 
 def test_rows_by_key_and_another_run_beside_it(run: Path, capsys):
@@ -156,3 +157,27 @@ def test_what_is_refused(run: Path, words: tuple[str, ...], told: str, capsys):
 def test_a_table_for_wandb(run: Path, capsys):
     explain(capsys, run, "--rows", "1", "--wandb")
     assert list((run / "wandb").glob("offline-run-*"))
+
+
+def test_a_classifier_has_bars(workplace: Path, capsys):
+    """Three classes, of which two were judged; a small classifier of its own, after two steps."""
+    texts = [
+        (f"{word} {number}", label) for number in range(8) for word, label in (("goal", "sport"), ("vote", "news"))
+    ]
+    lines = [json.dumps({"text": text, "label": label}) for text, label in [*texts, ("rain", "weather")]]
+    Path("texts.jsonl").write_text("\n".join(lines))
+    words = ["model=small_classifier", "model.hidden_size=16", "start=none", "data=labelled", "data.path=texts.jsonl"]
+    words += [
+        "data.validation_fraction=0.2",
+        "data.classes=[news,sport,weather]",
+        "trainer.max_steps=2",
+        "logger=local",
+    ]
+    assert cli.main(["train", *words, "trainer.global_batch_size=4", "samples.num=0"]) == 0
+    (run,) = Path("runs/default").iterdir()
+    page, _ = explain(capsys, run, "--rows", "1")
+    assert page.count('class="bar"') == 3 and "<th>class</th>" in page
+    judged = dict(re.findall(r'<td class="text">(\w+)</td><td>(\w*)</td>', page))
+    assert sorted(judged) == ["news", "sport", "weather"] and sorted(judged.values()) == ["", "chosen", "rejected"]
+    chances = [float(chance) for chance in re.findall(r"<td>(0\.\d{3})</td><td>0\.\d{3}</td></tr>", page)]
+    assert sum(chances) == pytest.approx(1.0, abs=2e-3)

@@ -9,7 +9,7 @@ SECRET = """
     secretValue AWS_SECRET_ACCESS_KEY logger.api_key credentials
 """
 HARMLESS = """
-    tokenizer tokenizer_path pad_token eos_token max_tokens num_tokens keyword monkey beta keep_last key_column
+    tokenizer tokenizer_path pad_token eos_token max_tokens num_tokens tokens model.tokens keyword monkey beta keep_last key_column
     token_level path
 """
 
