@@ -9,8 +9,8 @@ SECRET = """
     secretValue AWS_SECRET_ACCESS_KEY logger.api_key credentials
 """
 HARMLESS = """
-    tokenizer tokenizer_path pad_token eos_token max_tokens num_tokens tokens model.tokens keyword monkey beta keep_last key_column
-    token_level path
+    tokenizer tokenizer_path pad_token eos_token max_tokens num_tokens keyword monkey beta keep_last key_column
+    token_level path tokens model.tokens
 """
 
 
