@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -35,8 +35,14 @@ class Recorder(pl.Callback):
         num_steps: int,
         items_per_epoch: int,
         unit: str = "pairs",
+        measure: Callable[[str], Mapping[str, float]] | None = None,
     ):
-        """`unit` is what an item is called, in the plural."""
+        """
+        Args:
+            unit: what an item is called, in the plural.
+            measure: gives what else is measured of "validation" and "test", by name; None: nothing.
+        """
+        self._measure = measure
         self._unit = unit
         self._folder = folder
         self._logger = logger
@@ -105,6 +111,7 @@ class Recorder(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
         self.last_validation = curves(pl_module.objective, self._held_out.tally, prefix="val")
+        self.last_validation |= self._measured("validation", "val")
         self.add(step, self.last_validation | {f"val/num_{self._unit}": self._held_out.num_items})
         self._keep_predictions(step, "val")
 
@@ -120,9 +127,12 @@ class Recorder(pl.Callback):
         """Into the last row, with the step whose weights were tested: with trainer.save=best an earlier one."""
         last = trainer.global_step
         step = last if self.tested_step is None else self.tested_step
-        row = curves(pl_module.objective, self._held_out.tally, prefix="test")
+        row = curves(pl_module.objective, self._held_out.tally, prefix="test") | self._measured("test", "test")
         self.add(last, row | {f"test/num_{self._unit}": self._held_out.num_items, "test/step": step})
         self._keep_predictions(step, "test")
+
+    def _measured(self, name: str, prefix: str) -> dict[str, float]:
+        return {} if self._measure is None else {f"{prefix}/{key}": value for key, value in self._measure(name).items()}
 
     def _keep_predictions(self, step: int, split: str) -> None:
         self._folder.append_predictions(prediction_columns(step, self._held_out.rows, split=split))

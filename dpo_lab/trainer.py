@@ -1,5 +1,6 @@
 """How long, in what precision, on what device: everything about training that is not the experiment's idea."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,9 @@ class TrainerSettings:
         max_epochs: passes over the data; null leaves it to `max_steps`. Both null: one pass.
         precision: "32-true", or "bf16-mixed" (float32 weights, bfloat16 arithmetic where it is safe).
         global_batch_size: items an optimizer step, over all micro-batches: pairs for paired losses.
+        global_batch_tokens: tokens an optimizer step, of each item its prompt once and its responses. A step ends
+            before it would have more, or at `global_batch_size` items. Null: any number, so that every step but the
+            last of an epoch has `global_batch_size` items.
         micro_batch_size: items computed at once, for memory; null is all. It never changes the gradient.
         micro_batch_tokens: tokens computed at once, each prompt counted once; null is any number. With both, whichever
             is reached first. It never changes the gradient.
@@ -46,6 +50,7 @@ class TrainerSettings:
     max_epochs: PositiveInt | None = None
     precision: Precision = "32-true"
     global_batch_size: PositiveInt = 32
+    global_batch_tokens: PositiveInt | None = None
     micro_batch_size: PositiveInt | None = None
     micro_batch_tokens: PositiveInt | None = None
     clip_norm: Positive | None = 1.0
@@ -59,9 +64,12 @@ class TrainerSettings:
     num_threads: PositiveInt | None = None
     zero_gradient_ok: list[str]
 
-    def num_steps(self, windows_per_epoch: int) -> int:
-        """Optimizer steps of the run: `max_steps` or `max_epochs`, whichever ends first; one epoch without either."""
+    def num_steps(self, num_windows: Callable[[int], int]) -> int:
+        """Optimizer steps of the run: `max_steps` or `max_epochs`, whichever ends first; one epoch without either.
+
+        `num_windows` says how many steps so many epochs have.
+        """
         if self.max_epochs is None:
-            return windows_per_epoch if self.max_steps is None else self.max_steps
-        by_epochs = self.max_epochs * windows_per_epoch
+            return num_windows(1) if self.max_steps is None else self.max_steps
+        by_epochs = num_windows(self.max_epochs)
         return by_epochs if self.max_steps is None else min(self.max_steps, by_epochs)

@@ -14,6 +14,9 @@ from dpo_lab.recorder import Recorder
 from dpo_lab.samples import Sample, draw_samples, summarize
 from dpo_lab.types import Window
 
+ANSWERS = ("accuracy", "macro_f1", "exact_match", "token_f1")
+"""Measures of answers that are said at the end of a run."""
+
 
 def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None = None) -> None:
     """Whether `trainer.best_metric` will be known; `recorded` are the curves of a validation, once there was one.
@@ -109,6 +112,9 @@ def summarize_run(
             at = f", weights of step {last['test/step']:.0f}" if side == "test" else ""
             accuracy, num_items = last[f"{side}/rewards/accuracies"], last[f"{side}/num_{unit}"]
             say(f"{name}: accuracy {accuracy:.3f} on {num_items:.0f} {unit}{at}")
+        measured = [f"{measure} {last[f'{side}/{measure}']:.3f}" for measure in ANSWERS if f"{side}/{measure}" in last]
+        if measured:
+            say(f"{name}, answers: {', '.join(measured)}")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
             values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))

@@ -22,6 +22,7 @@ from dpo_lab.data.view import View, view_of
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.errors import UserError
 from dpo_lab.logger.logger import Logger
+from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.policy import Policy
 from dpo_lab.module import OptimizerFactory
 from dpo_lab.needs import Objective
@@ -79,6 +80,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     seeds = derive_seeds(config["seed"], config["seeds"])
     objective = build_objective(config["loss"], packages)
     _check_reference(config, packages, objective)
+    _check_responses(config, packages, objective)
     settings: TrainerSettings = build("trainer")
     logger: Logger = build("logger")
     logger.check()
@@ -96,6 +98,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
+    _check_head(policy)
     tokens = tokens_of(policy, source, cache_dir)
     report = source.report.merge(tokens.report)
     for line in report.lines():
@@ -106,7 +109,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     else:
         say("reference: none, since the loss asks for none")
     train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
-    num_steps = settings.num_steps(len(train))
+    num_steps = settings.num_steps(train.num_windows)
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
         say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
@@ -133,6 +136,39 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
         tokens_found=tokens.hit,
         reference_is_policy=_reference_is_policy(policy, contents),
     )
+
+
+def _check_responses(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
+    """Whether responses of the policy's kind give what the objective asks for; known from what builds the policy."""
+    node = config["model"]
+    builder = locate(node["_target_"], packages)
+    kind = get_type_hints(inspect.unwrap(builder)).get("return", Policy)
+    name = f"model={builder.__name__}"
+    for term in objective.terms:
+        lacking = [need for need in term.needs if need in kind.cannot_give]
+        if lacking:
+            raise UserError(
+                f"loss {term.name} needs {lacking[0]}, which {name} cannot give: {kind.cannot_give[lacking[0]]}. "
+                "Choose a loss without it; `dpo-lab losses` shows what each needs"
+            )
+        if term.compares_lengths and kind.num_decisions is not None:
+            raise UserError(
+                f"loss {term.name} acts on differences of length, and with {name} every response has as many decisions "
+                f"as any other, {kind.num_decisions}, so that its knobs would do nothing; use loss=sigmoid"
+            )
+
+
+def _check_head(policy: Policy) -> None:
+    """Once its start is over, if it has one.
+
+    Raises:
+        UserError: an adapter is to be trained below a head that has learnt nothing and would never learn.
+    """
+    if isinstance(policy, EncoderPolicy) and policy.has_fresh_head and policy.adapter is not None:
+        raise UserError(
+            "model.lora_rank: the head of this model was drawn and has learnt nothing, and an adapter would leave it "
+            "so; take start=supervised, or train the whole model with loss=sft first and give model.path=RUN/model"
+        )
 
 
 def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
@@ -178,7 +214,13 @@ def _loaders(
         make_loader(dataset, shuffle=False, is_continued=False) if dataset and dataset.items(view) else None
         for dataset in held_out
     )
-    train = make_loader(tokens.datasets["train"], shuffle=source.shuffle, rank=rank, num_ranks=settings.num_devices)
+    train = make_loader(
+        tokens.datasets["train"],
+        shuffle=source.shuffle,
+        global_batch_tokens=settings.global_batch_tokens,
+        rank=rank,
+        num_ranks=settings.num_devices,
+    )
     return train, validation, test
 
 

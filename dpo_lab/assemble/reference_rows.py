@@ -1,7 +1,7 @@
 """The rows that a run will ask its reference for, and their log-probs made ready before the first step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -71,8 +71,7 @@ def _rows_of_windows(loader: WindowLoader, num_windows: int) -> Iterator[KeyedGr
     laid_out: list[Sequence[Encoded]] = []
     double = loader.of_all_ranks()
     double.collate = lambda groups: _keep(groups, laid_out)
-    windows = chain.from_iterable(double for _ in range(1 + num_windows // len(loader)))
-    for window in islice(windows, num_windows):
+    for window in islice(chain.from_iterable(repeat(double)), num_windows):
         for batch in window:
             yield _keyed(laid_out, batch)
 

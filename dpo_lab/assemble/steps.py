@@ -14,6 +14,7 @@ from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import make_trainer
 from dpo_lab.checkpoints import Checkpoints, Record
 from dpo_lab.data.view import UNITS
+from dpo_lab.evaluation.answers import answer_measure
 from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.module import PreferenceModule
 from dpo_lab.progress import ProgressReport
@@ -142,7 +143,7 @@ def make_start_checks(experiment: Experiment) -> StartChecks:
         reference_is_policy=experiment.reference_is_policy,
         dropout=experiment.dropout,
         is_exact=is_exact(precision=experiment.trainer.precision, dtype=experiment.policy.computation()["dtype"]),
-        zero_gradient_ok=tuple(experiment.trainer.zero_gradient_ok),
+        zero_gradient_ok=(*experiment.trainer.zero_gradient_ok, *experiment.policy.without_gradient),
         num_steps=experiment.num_steps,
     )
 
@@ -155,6 +156,7 @@ def _recorder(experiment: Experiment, folder: RunFolder, checks: StartChecks) ->
         num_steps=experiment.num_steps,
         items_per_epoch=len(experiment.train.items),
         unit=UNITS[experiment.train.view.kind],
+        measure=answer_measure(experiment.policy, experiment.source.sets, experiment.source.max_length),
     )
 
 

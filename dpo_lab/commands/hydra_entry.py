@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.commands import completion
-from dpo_lab.commands.sweep_entry import run_multirun
+from dpo_lab.commands.sweep_entry import is_elsewhere, run_multirun
 from dpo_lab.commands.sweep_job import run_sweep_job
 from dpo_lab.config import ConfigError, check, find_faults
 from dpo_lab.config.overrides import review
@@ -75,7 +75,8 @@ def _check_command(args: Namespace, unknown_flags: list[str]) -> list[DictConfig
     reviewed = review([*args.overrides, *unknown_flags], source, multirun=args.multirun)
     faults = reviewed.faults
     if args.cfg is None:
-        faults += [fault for config in reviewed.configs for fault in find_faults(config)]
+        is_here = not is_elsewhere(args.overrides)
+        faults += [fault for config in reviewed.configs for fault in find_faults(config, is_here=is_here)]
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
     return reviewed.configs

@@ -153,7 +153,7 @@ def describe(experiment: Experiment, folder: RunFolder) -> None:
         for term in experiment.objective.terms
     )
     if experiment.start_found is not None:
-        say("supervised start: " + ("found in the cache" if experiment.start_found else "trained"))
+        say("start: " + ("found in the cache" if experiment.start_found else "trained"))
     say("tokens: " + ("found in the cache" if experiment.tokens_found else "made and kept in the cache"))
     num_devices = experiment.trainer.num_devices
     together = f" of {num_devices} processes together" if num_devices > 1 else ""

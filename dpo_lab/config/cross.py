@@ -183,6 +183,9 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     resume_or_fresh,
 )
 
+OF_THIS_MACHINE: frozenset[CrossCheck] = frozenset({gpu_is_there})
+"""What need not hold here of a run that another machine will make."""
+
 
 def _group(cfg: Plain, name: str) -> Plain:
     node = cfg.get(name)

@@ -1,10 +1,10 @@
 """What every policy gives, whatever kind of model it is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,10 +22,13 @@ class Policy(ABC, nn.Module):
 
     Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
 
-    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is. `tokenizer`:
-    transformers' own; None where there is none.
+    `num_decisions` of every response; None where responses differ in length. `cannot_give`: ingredients of a loss that
+    responses of this kind have not, and why. `adapter`: what alone is trained in a model that stays as it is; None
+    where the whole model is. `tokenizer`: transformers' own; None where there is none.
     """
 
+    num_decisions: ClassVar[int | None] = None
+    cannot_give: ClassVar[Mapping[str, str]] = {}
     adapter: Adapter | None = None
     tokenizer: Any | None = None
 
@@ -118,6 +121,11 @@ class Policy(ABC, nn.Module):
     @abstractmethod
     def encoding_fingerprint(self) -> str:
         """Hash of everything that `encode` depends on: tokenizer, special tokens, chat template."""
+
+    @property
+    def without_gradient(self) -> tuple[str, ...]:
+        """Tensors that change no log-probability, so that their gradient is zero in any loss; by their names."""
+        return ()
 
     @property
     @abstractmethod

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from dpo_lab.config import cross
+from dpo_lab.commands.sweep_entry import is_elsewhere
+from dpo_lab.config import cross, find_faults
 
 TARGETS = "tests.config.stub_targets"
 
@@ -107,3 +108,13 @@ def test_a_fresh_attempt_goes_on_with_none() -> None:
     assert fault.startswith("resume.run: fresh=true begins another attempt")
     for cfg in ({"fresh": False, "resume": {"run": "abc"}}, {"fresh": True, "resume": {"run": None}}, {"fresh": True}):
         assert not list(cross.resume_or_fresh(cfg))
+
+
+def test_what_another_machine_will_run_needs_no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login node of a cluster has none."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    cfg = {"trainer": {"accelerator": "gpu", "num_devices": 2}}
+    assert any(fault.startswith("trainer=gpu") for fault in find_faults(cfg))
+    assert not any(fault.startswith("trainer=gpu") for fault in find_faults(cfg, is_here=False))
+    assert is_elsewhere(["hydra/launcher=submitit_slurm"])
+    assert not is_elsewhere(["hydra/launcher=submitit_local", "name=submitit_slurm"])
