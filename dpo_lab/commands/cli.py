@@ -1,10 +1,10 @@
 """`dpo-lab VERB ...`: finds the verb and hands over. Imports nothing heavy, so that help and typos answer at once."""
 
 import sys
-import traceback
 from dataclasses import dataclass
 from importlib import import_module
 
+from dpo_lab.commands.complain import complain, complain_of_bug
 from dpo_lab.errors import UserError
 
 
@@ -50,13 +50,13 @@ def main(argv: list[str] | None = None) -> int:
             return import_module(VERBS[verb].module).main(words[1:])
         return _answer(verb, words)
     except UserError as error:
-        print(f"dpo-lab {verb}: {error}", file=sys.stderr)
+        complain(f"dpo-lab {verb}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
-        traceback.print_exc()
+    except Exception:
+        complain_of_bug()
         return 1
 
 
