@@ -20,6 +20,9 @@ from dpo_lab.sweep.process import announce_sweep
 from dpo_lab.sweep.record import DONE, SweepFolder, SweepRecord
 
 ID_LENGTH = 10
+CLUSTERS = ("submitit_slurm", "ray", "ray_aws")
+"""Launchers whose jobs run on other machines than the one where they are asked for."""
+
 OWN_FOLDER = "hydra.sweep.dir="
 
 
@@ -102,6 +105,11 @@ def own_path(overrides: Sequence[str]) -> Path | None:
     """The folder that `overrides` ask for, if any."""
     own = next((text.removeprefix(OWN_FOLDER) for text in overrides if text.startswith(OWN_FOLDER)), None)
     return None if own is None else Path(own.strip("'\"")).expanduser().absolute()
+
+
+def is_elsewhere(overrides: Sequence[str]) -> bool:
+    """Whether jobs will run on other machines: a login node has no GPU, and need not have one."""
+    return any(text in [f"hydra/launcher={name}" for name in CLUSTERS] for text in overrides)
 
 
 def own_folder(path: Path) -> str:
