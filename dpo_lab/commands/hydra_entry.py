@@ -1,7 +1,6 @@
 """`dpo-lab train` as a Hydra application: overrides and config are checked first, then Hydra runs one job or many."""
 
 import sys
-import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.commands import completion
+from dpo_lab.commands.complain import as_typed, complain, complain_of_bug
 from dpo_lab.commands.sweep_entry import is_elsewhere, run_multirun
 from dpo_lab.commands.sweep_job import run_sweep_job
 from dpo_lab.config import ConfigError, check, find_faults
@@ -128,11 +128,11 @@ def _run_job(cfg: DictConfig) -> int:
 
         return train(cfg, overrides)
     except UserError as error:
-        print(f"{' '.join([PROGRAM, *overrides])}: {error}", file=sys.stderr)
+        complain(f"{as_typed(PROGRAM, overrides)}: {error}")
         return error.exit_code
-    except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
-        print(f"{' '.join([PROGRAM, *overrides])}:", file=sys.stderr)
-        traceback.print_exc()
+    except Exception:
+        complain(f"{as_typed(PROGRAM, overrides)}:")
+        complain_of_bug()
         return 1
 
 

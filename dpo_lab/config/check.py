@@ -190,7 +190,9 @@ def _entry_annotation(value: Any, annotation: Any) -> Any | None:
     origin, arguments = unwrap(annotation)
     if origin is Any:
         return Any
-    if not isinstance(origin, type) or not issubclass(origin, Mapping if isinstance(value, dict) else Sequence):
+    if not isinstance(origin, type) or origin is str:
+        return None
+    if not issubclass(origin, Mapping if isinstance(value, dict) else Sequence):
         return None
     is_fixed = isinstance(value, list) and len(arguments) > 1
     return None if is_fixed else arguments[-1] if arguments else Any
