@@ -4,8 +4,9 @@ import hashlib
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from types import FrameType
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.run.identity import COSMETIC_KEYS
 from dpo_lab.run.redaction import redact_override
-from dpo_lab.sweep.process import announce_sweep
+from dpo_lab.sweep.process import POLL_SECONDS, SAVE_SECONDS, announce_sweep
 from dpo_lab.sweep.record import DONE, SweepFolder, SweepRecord
 
 ID_LENGTH = 10
@@ -78,6 +79,7 @@ def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], 
         with _stopping_on_sigterm(), Board(folder, record.num_jobs).telling():
             code = launch()
     finally:
+        _wait_for_jobs(folder)
         jobs = folder.jobs()
         console().print(table(jobs, ""))
         print(summary(folder), file=sys.stderr)
@@ -87,6 +89,14 @@ def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], 
     if code:
         return code
     return 0 if jobs and all(job.status in DONE for job in jobs) else 1
+
+
+def _wait_for_jobs(folder: SweepFolder) -> None:
+    """Until those that were told to stop have saved and ended: launchers leave them at once. Ctrl-C ends the wait."""
+    given_up = time.monotonic() + SAVE_SECONDS
+    with suppress(KeyboardInterrupt):
+        while time.monotonic() < given_up and any(job.status == "running" for job in folder.jobs()):
+            time.sleep(POLL_SECONDS)
 
 
 def folder_of(overrides: Sequence[str], runs_dir: str, name: str, asked: Sequence[Any]) -> Path:

@@ -12,7 +12,7 @@ SECRET = """
 """
 HARMLESS = """
     tokenizer tokenizer_path pad_token eos_token max_tokens num_tokens keyword monkey beta keep_last key_column
-    token_level path
+    token_level path tokens model.tokens
 """
 
 

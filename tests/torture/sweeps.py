@@ -74,6 +74,7 @@ def kill_sweeps(root: Path, whole: WholeSweep, draw: random.Random, num_kills: i
             code = sweep.start().wait()
         _check(sweep, whole, code)
         hits.num_sweeps += 1
+        print(f"sweep {hits.num_sweeps}: as the one left in peace; {done} kills so far", flush=True)
 
 
 def _hit(sweep: "Sweep", whole: WholeSweep, draw: random.Random, hits: SweepHits) -> int:
