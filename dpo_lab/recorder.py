@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -15,6 +15,8 @@ from dpo_lab.run import RunFolder, hex_key
 from dpo_lab.run.predictions import SCHEMA
 from dpo_lab.start_checks import StartChecks
 from dpo_lab.types import Window
+
+Measure = Callable[[str], Mapping[str, float]]
 
 ROLES = {1: "chosen", 0: "rejected", -1: "borrowed"}
 
@@ -35,9 +37,15 @@ class Recorder(pl.Callback):
         num_steps: int,
         items_per_epoch: int,
         unit: str = "pairs",
+        measure: Measure = lambda split: {},
     ):
-        """`unit` is what an item is called, in the plural."""
+        """
+        Args:
+            unit: what an item is called, in the plural.
+            measure: gives what else is to be known of a held-out split, "val" or "test", at the present weights.
+        """
         self._unit = unit
+        self._measure = measure
         self._folder = folder
         self._logger = logger
         self._checks = checks
@@ -102,7 +110,7 @@ class Recorder(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
-        self.last_validation = curves(pl_module.objective, self._held_out.tally, prefix="val")
+        self.last_validation = curves(pl_module.objective, self._held_out.tally, prefix="val") | self._measured("val")
         self.add(step, self.last_validation | {f"val/num_{self._unit}": self._held_out.num_items})
         self._keep_predictions(step, "val")
 
@@ -118,9 +126,12 @@ class Recorder(pl.Callback):
         """Into the last row, with the step whose weights were tested: with trainer.save=best an earlier one."""
         last = trainer.global_step
         step = last if self.tested_step is None else self.tested_step
-        row = curves(pl_module.objective, self._held_out.tally, prefix="test")
+        row = curves(pl_module.objective, self._held_out.tally, prefix="test") | self._measured("test")
         self.add(last, row | {f"test/num_{self._unit}": self._held_out.num_items, "test/step": step})
         self._keep_predictions(step, "test")
+
+    def _measured(self, split: str) -> dict[str, float]:
+        return {f"{split}/{name}": value for name, value in self._measure(split).items()}
 
     def _keep_predictions(self, step: int, split: str) -> None:
         self._folder.append_predictions(prediction_columns(step, self._held_out.rows, split=split))

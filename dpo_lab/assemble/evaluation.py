@@ -1,13 +1,15 @@
 """What is measured of a run besides its training: validation, samples, and once, at the end, the test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytorch_lightning as pl
 
 from dpo_lab.assemble.experiment import Experiment
+from dpo_lab.assemble.next_items import measure_next_items
 from dpo_lab.data.view import UNITS
 from dpo_lab.errors import UserError
+from dpo_lab.model.recommender_policy import Recommender
 from dpo_lab.module import PreferenceModule
 from dpo_lab.recorder import Recorder
 from dpo_lab.samples import Sample, draw_samples, summarize
@@ -71,6 +73,13 @@ def evaluate(
     return samples
 
 
+def measure(experiment: Experiment, split: str) -> Mapping[str, float]:
+    """What fits this kind of policy and is in no loss, of the "val" or the "test" split at the present weights."""
+    source, policy = experiment.source, experiment.policy
+    examples = {"val": source.validation, "test": source.test}[split]
+    return measure_next_items(policy, source, examples) if isinstance(policy, Recommender) else {}
+
+
 def test_once(
     experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, recorder: Recorder, step: int
 ) -> None:
@@ -97,6 +106,13 @@ def summarize_run(
             at = f", weights of step {last['test/step']:.0f}" if side == "test" else ""
             accuracy, num_items = last[f"{side}/rewards/accuracies"], last[f"{side}/num_{unit}"]
             say(f"{name}: accuracy {accuracy:.3f} on {num_items:.0f} {unit}{at}")
+        if f"{side}/ndcg@10" in last:
+            shown = (
+                f"{label} {last[f'{side}/{measure}']:.4f} ± {last[f'{side}/{measure}_ci95']:.4f} "
+                f"(popularity {last[f'{side}/popularity/{measure}']:.4f})"
+                for label, measure in (("NDCG@10", "ndcg@10"), ("hit rate@10", "hit@10"), ("MRR", "mrr"))
+            )
+            say(f"{name}: {', '.join(shown)}")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
             values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))

@@ -3,13 +3,14 @@
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from dpo_lab.assemble.evaluation import check_best_metric, evaluate, summarize_run, test_once
+from dpo_lab.assemble.evaluation import check_best_metric, evaluate, measure, summarize_run, test_once
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.reference_rows import prepare_reference
@@ -81,6 +82,7 @@ def fit(
         num_steps=experiment.num_steps,
         items_per_epoch=len(experiment.train.items),
         unit=UNITS[experiment.train.view.kind],
+        measure=partial(measure, experiment),
     )
     checkpoints = Checkpoints(
         folder,
