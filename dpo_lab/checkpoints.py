@@ -1,7 +1,8 @@
 """Checkpoints of a run: when they are made, all that is in them, and how a later process goes on from one."""
 
 import math
-from typing import Any, final
+import signal
+from typing import Any, NamedTuple, final
 
 import pytorch_lightning as pl
 import torch
@@ -9,9 +10,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.errors import UserError
-from dpo_lab.interruption import Interruption
+from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.module import NonFiniteError, PreferenceModule
-from dpo_lab.ranks import gather_over_ranks, num_ranks, rank
+from dpo_lab.ranks import from_first_rank, gather_over_ranks, num_ranks, rank
 from dpo_lab.recorder import Recorder
 from dpo_lab.run import RunFolder
 from dpo_lab.run.kept import Mode, best_step, keep, prune, read_kept, set_value
@@ -22,19 +23,28 @@ from dpo_lab.trainer import TrainerSettings
 FORMAT = 1
 
 
+class Record(NamedTuple):
+    """Where a run is written, and what writes into it."""
+
+    folder: RunFolder
+    recorder: Recorder
+
+
 @final
 class Checkpoints(pl.Callback):
     """Saves at the end of an optimizer step: every so many steps, after the last, and before a signal ends the run.
 
     With ``save="best"`` also after a validation that was the best so far. The state is that of the end of a step,
     before the validation that may follow it: whoever goes on from there makes that validation first.
+
+    Of several ranks all come to each checkpoint, since their random generators are in it, and the first one writes.
+    All end at the same step, whichever was told to stop.
     """
 
     def __init__(
         self,
-        folder: RunFolder,
+        record: Record | None,
         settings: TrainerSettings,
-        recorder: Recorder,
         checks: StartChecks,
         loader: WindowLoader,
         *,
@@ -42,10 +52,14 @@ class Checkpoints(pl.Callback):
         interruption: Interruption,
         resumed: dict[str, Any] | None = None,
     ):
-        """`resumed` is the checkpoint to go on from; None for a run from its beginning."""
-        self._folder = folder
+        """
+        Args:
+            record: None on every rank but the first.
+            resumed: the checkpoint to go on from; None for a run from its beginning.
+        """
+        self._record = record
         self._settings = settings
-        self._recorder, self._checks, self._loader = recorder, checks, loader
+        self._checks, self._loader = checks, loader
         self._num_steps = num_steps
         self._interruption = interruption
         self._resumed = resumed
@@ -68,7 +82,8 @@ class Checkpoints(pl.Callback):
             module.load_state_dict(content["state_dict"])
         except RuntimeError as error:
             raise UserError(f"the checkpoint is of a model of another shape: {error}") from error
-        self._recorder.load_state(content["recorder"], device)
+        if self._record is not None:
+            self._record.recorder.load_state(content["recorder"], device)
         self._checks.load_state(content["start_checks"], device)
         self._loader.load_state_dict(content["loader"])
         _set_progress(trainer, content["step"])
@@ -82,7 +97,8 @@ class Checkpoints(pl.Callback):
             optimizer.load_state_dict(state)
         for config, state in zip(trainer.lr_scheduler_configs, content["lr_schedulers"], strict=True):
             config.scheduler.load_state_dict(state)
-        self._generators = content["generators"][rank()]
+        if rank() < len(content["generators"]):  # of more ranks than there were, the new ones begin with their seeds
+            self._generators = content["generators"][rank()]
         content.clear()  # others hold the dictionary, and in it another copy of the weights, as long as the run lasts
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -93,30 +109,48 @@ class Checkpoints(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step, every = trainer.global_step, self._settings.checkpoint_every
-        is_told = self._interruption.received is not None
-        if is_told or step == self._num_steps or (every is not None and step % every == 0):
+        told = self._told()
+        if told or step == self._num_steps or (every is not None and step % every == 0):
             self._save(trainer, pl_module)
-        self._interruption.stop_if_told()
+            told = told or self._told()
+        if told:
+            raise Stopped(told)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if self._interruption.received is not None and trainer.state.fn == TrainerFn.FITTING:
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if told := self._told():
             self._save(trainer, pl_module)
-            self._interruption.stop_if_told()
+            raise Stopped(told)
+
+    def _told(self) -> signal.Signals | None:
+        """The signal by which any rank was told to stop, the same on all."""
+        received = [number for number in gather_over_ranks(self._interruption.received) if number is not None]
+        return received[0] if received else None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step, mode = trainer.global_step, self._mode
         if mode is None or step == 0:
             return
-        checkpoints = self._folder.checkpoints
-        value = self._recorder.last_validation.get(self._settings.best_metric, math.nan)
-        best = best_step(checkpoints, step, mode)
-        if step == self._saved_step:
+        value, is_best = from_first_rank(self._judge(step, mode))
+        if step != self._saved_step:
+            if is_best:
+                self._save(trainer, pl_module, value)
+        elif self._record is not None:
+            checkpoints = self._record.folder.checkpoints
             set_value(checkpoints, step, value)
             prune(checkpoints, step, self._settings.keep_last, mode)
-        elif best is None or (value < best[1] if mode == "min" else value > best[1]):
-            self._save(trainer, pl_module, value)
+
+    def _judge(self, step: int, mode: Mode) -> tuple[float, bool]:
+        """What the last validation says by the metric that is compared, and whether nothing up to `step` was better."""
+        record = self._record
+        if record is None:
+            return math.nan, False
+        value = record.recorder.last_validation.get(self._settings.best_metric, math.nan)
+        best = best_step(record.folder.checkpoints, step, mode)
+        return value, best is None or (value < best[1] if mode == "min" else value > best[1])
 
     def load_best(self, trainer: pl.Trainer, module: PreferenceModule) -> tuple[int, float] | None:
         """Give the policy the weights of the best validated checkpoint: its step and value; None without a value.
@@ -124,10 +158,11 @@ class Checkpoints(pl.Callback):
         Raises:
             UserError: it is damaged.
         """
-        assert self._mode is not None
-        best = best_step(self._folder.checkpoints, self._num_steps, self._mode)
+        assert self._mode is not None and self._record is not None
+        checkpoints = self._record.folder.checkpoints
+        best = best_step(checkpoints, self._num_steps, self._mode)
         if best is not None:
-            content = read_kept(self._folder.checkpoints, best[0]).content
+            content = read_kept(checkpoints, best[0]).content
             module.on_load_checkpoint(content)
             module.load_state_dict(content["state_dict"])
         return best
@@ -136,8 +171,13 @@ class Checkpoints(pl.Callback):
         step = trainer.global_step
         if self._settings.save == "none" or step == self._saved_step:
             return
-        checkpoints = self._folder.checkpoints
         _refuse_non_finite(module, step)
+        _refuse_different(module, step)
+        generators = gather_over_ranks(global_generators())
+        self._saved_step = step
+        if self._record is None:
+            return
+        folder, recorder = self._record
         content: dict[str, Any] = {
             "format": FORMAT,
             "step": step,
@@ -146,29 +186,28 @@ class Checkpoints(pl.Callback):
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "lr_schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
             "loader": self._loader.state_dict(),
-            "recorder": self._recorder.state(),
+            "recorder": recorder.state(),
             "start_checks": self._checks.state(),
-            "generators": gather_over_ranks(global_generators()),
+            "generators": generators,
         }
         module.on_save_checkpoint(content)
-        keep(checkpoints, step, content, value=value)
-        self._saved_step = step
-        prune(checkpoints, step, self._settings.keep_last, self._mode)
+        keep(folder.checkpoints, step, content, value=value)
+        prune(folder.checkpoints, step, self._settings.keep_last, self._mode)
+
+
+class RanksApartError(RuntimeError):
+    """Ranks that make the same updates of the same weights hold different ones."""
 
 
 def check_content(content: dict[str, Any]) -> None:
     """
     Raises:
-        UserError: a checkpoint is of another version of dpo_lab, or of another number of processes.
+        UserError: a checkpoint is of another version of dpo_lab.
     """
     if content.get("format") != FORMAT:
         raise UserError(
             f"the checkpoint has format {content.get('format')}, and this version of dpo_lab reads {FORMAT}; "
             "fresh=true begins another attempt"
-        )
-    if content["num_ranks"] != num_ranks():
-        raise UserError(
-            f"the checkpoint was made by {content['num_ranks']} processes, and here are {num_ranks()}; use as many"
         )
 
 
@@ -179,6 +218,19 @@ def _refuse_non_finite(module: PreferenceModule, step: int) -> None:
         raise NonFiniteError(
             f"the weights after optimizer step {step} are not finite, and were not saved; the checkpoints before stay. "
             "Try a smaller optimizer.lr"
+        )
+
+
+def _refuse_different(module: PreferenceModule, step: int) -> None:
+    """By one number of each rank: a sum that is made in the same order is the same where the weights are."""
+    if num_ranks() == 1:
+        return
+    tensors = [tensor for tensor in module.policy.parameters() if tensor.requires_grad]
+    sums = gather_over_ranks(float(torch.stack([tensor.detach().double().sum() for tensor in tensors]).sum()))
+    if len(set(sums)) > 1:
+        raise RanksApartError(
+            f"after optimizer step {step} the ranks hold different weights, which were not saved. Their exchange "
+            "should make that impossible: are the devices alike?"
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 import pytorch_lightning as pl
@@ -86,6 +87,7 @@ class PreferenceModule(pl.LightningModule):
         self._scorer = Scorer(policy, reference, objective, seed)
         self.loss_states: dict[str, State] = {}
         self.last_tally = Tally()
+        self.last_num_items = 0
         self.watch: Callable[[Scored], None] | None = None
         """Called in a step with all that is known of each part of it, before the way back; it may raise."""
 
@@ -147,7 +149,7 @@ class PreferenceModule(pl.LightningModule):
         return batch if device.type == "cpu" else _to_device(batch, device)
 
     def training_step(self, window: Window, index: int) -> None:
-        """Update on one window; what was counted before the update stands in `last_tally`."""
+        """Update on one window; what all ranks counted before the update stands in `last_tally`."""
         optimizer, scheduler = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
         step = self.trainer.global_step
         self.last_tally = Tally()
@@ -156,7 +158,7 @@ class PreferenceModule(pl.LightningModule):
         else:
             self._backward_apart(window, step)
         sum_gradients(self._trained)
-        self.last_tally = self.last_tally.over_ranks()
+        self._count_over_ranks(window)
         norm = self._clip_gradient()
         self.last_tally.add("grad_norm", norm[None])
         self.last_tally.add(
@@ -173,11 +175,12 @@ class PreferenceModule(pl.LightningModule):
     @torch.no_grad()
     def _non_finite(self, window: Window, step: int) -> NonFiniteError:
         """Says which responses of the window are to blame, as far as the numbers of each show it."""
-        keys: list[list[int]] = []
-        for part in self.score(window):
-            keys += part.batch.key[_non_finite_rows(part)].tolist()
+        mine = [key for part in self.score(window) for key in part.batch.key[_non_finite_rows(part)].tolist()]
+        keys = list(chain.from_iterable(gather_over_ranks(mine)))
         known = bool(keys)
-        keys = keys or [key for batch in window for key in batch.key.tolist()]
+        if not known:
+            mine = [key for batch in window for key in batch.key.tolist()]
+            keys = list(chain.from_iterable(gather_over_ranks(mine)))
         return NonFiniteError(
             f"the gradient at optimizer step {step + 1} is not finite, and the update was not "
             "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true",
@@ -186,15 +189,17 @@ class PreferenceModule(pl.LightningModule):
         )
 
     def validation_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
-        """Scores a window without gradient; returns per-response numbers for the record of predictions."""
+        """Scores a window of each rank without gradient; returns per-response numbers for the record of predictions."""
         self.last_tally = Tally()
-        scored = self.score(window)
+        scored = self.score(window) if window else []
         for part in scored:
             self.last_tally.merge(self._tally(part))
-        return [
+        self._count_over_ranks(window)
+        mine = [
             predictions(self.objective, part.outputs, part.batch, part.measured.policy, part.measured.reference)
             for part in scored
         ]
+        return mine if num_ranks() == 1 else list(chain.from_iterable(gather_over_ranks(_to_cpu(mine))))
 
     def test_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
         """As `validation_step`, on data that nothing was chosen by."""
@@ -259,6 +264,11 @@ class PreferenceModule(pl.LightningModule):
             gradients.append([row[:, :width] if row.ndim == 2 else row for row in rows])
             first += num_rows
         return noise, gradients
+
+    def _count_over_ranks(self, window: Window) -> None:
+        """Put together what all ranks have counted of their windows, and how many items those had."""
+        self.last_tally = self.last_tally.over_ranks()
+        self.last_num_items = sum(gather_over_ranks(sum(batch.num_items for batch in window)))
 
     def _clip_gradient(self) -> Tensor:
         """The norm of the gradient before it was clipped."""

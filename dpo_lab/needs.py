@@ -49,6 +49,12 @@ def best_alone(loss: LossFunction) -> LossFunction:
     return loss
 
 
+def compares_lengths(loss: LossFunction) -> LossFunction:
+    """Declares that `loss` is another one where all responses are of one length: its knobs act on differences alone."""
+    loss.__dict__["compares_lengths"] = True
+    return loss
+
+
 class IngredientError(TypeError):
     """A loss asks, before ``*``, for something that the framework cannot give."""
 
@@ -102,6 +108,11 @@ class Term:
     def best_alone(self) -> bool:
         """Whether of a ranking the loss needs the best only (`best_alone`)."""
         return _declares(self.loss, "best_alone")
+
+    @property
+    def compares_lengths(self) -> bool:
+        """Whether nothing of its own is left where all responses are of one length (`compares_lengths`)."""
+        return _declares(self.loss, "compares_lengths")
 
     def __call__(self, ingredients: Mapping[str, Any], state: State | None = None) -> LossOutput:
         given = {**ingredients, "state": state or {}}

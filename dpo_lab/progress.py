@@ -53,7 +53,7 @@ class ProgressReport(pl.Callback):
             )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._num_items += sum(micro_batch.num_items for micro_batch in batch)
+        self._num_items += pl_module.last_num_items
         step, now = trainer.global_step, time.monotonic()
         is_last = step >= self._num_steps
         if self._progress is not None:

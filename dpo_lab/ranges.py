@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]
+OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 BelowHalf = Annotated[float, Interval(ge=0, lt=0.5)]
 UpToHalf = Annotated[float, Interval(ge=0, le=0.5)]
@@ -27,6 +28,7 @@ __all__ = [
     "Lt",
     "NonNegative",
     "NonNegativeInt",
+    "OpenFraction",
     "Positive",
     "PositiveInt",
     "Probability",

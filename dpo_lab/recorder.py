@@ -16,8 +16,6 @@ from dpo_lab.run.predictions import SCHEMA
 from dpo_lab.start_checks import StartChecks
 from dpo_lab.types import Window
 
-Measure = Callable[[str], Mapping[str, float]]
-
 ROLES = {1: "chosen", 0: "rejected", -1: "borrowed"}
 
 
@@ -37,15 +35,15 @@ class Recorder(pl.Callback):
         num_steps: int,
         items_per_epoch: int,
         unit: str = "pairs",
-        measure: Measure = lambda split: {},
+        measure: Callable[[str], Mapping[str, float]] | None = None,
     ):
         """
         Args:
             unit: what an item is called, in the plural.
-            measure: gives what else is to be known of a held-out split, "val" or "test", at the present weights.
+            measure: gives what else is measured of "validation" and "test", by name; None: nothing.
         """
-        self._unit = unit
         self._measure = measure
+        self._unit = unit
         self._folder = folder
         self._logger = logger
         self._checks = checks
@@ -95,7 +93,7 @@ class Recorder(pl.Callback):
     ) -> None:
         step = trainer.global_step
         self._tally.merge(pl_module.last_tally)
-        self._num_items += sum(micro_batch.num_items for micro_batch in batch)
+        self._num_items += pl_module.last_num_items
         if self._logger.wants(step) or step == self._num_steps:
             self.add(step, curves(pl_module.objective, self._tally, prefix="train"))
             self._tally = Tally()
@@ -106,11 +104,12 @@ class Recorder(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._held_out.add(pl_module.last_tally, outputs, batch)
+        self._held_out.add(pl_module.last_tally, outputs, pl_module.last_num_items)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = self.validated_step = trainer.global_step
-        self.last_validation = curves(pl_module.objective, self._held_out.tally, prefix="val") | self._measured("val")
+        self.last_validation = curves(pl_module.objective, self._held_out.tally, prefix="val")
+        self.last_validation |= self._measured("validation", "val")
         self.add(step, self.last_validation | {f"val/num_{self._unit}": self._held_out.num_items})
         self._keep_predictions(step, "val")
 
@@ -120,18 +119,18 @@ class Recorder(pl.Callback):
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._held_out.add(pl_module.last_tally, outputs, batch)
+        self._held_out.add(pl_module.last_tally, outputs, pl_module.last_num_items)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Into the last row, with the step whose weights were tested: with trainer.save=best an earlier one."""
         last = trainer.global_step
         step = last if self.tested_step is None else self.tested_step
-        row = curves(pl_module.objective, self._held_out.tally, prefix="test") | self._measured("test")
+        row = curves(pl_module.objective, self._held_out.tally, prefix="test") | self._measured("test", "test")
         self.add(last, row | {f"test/num_{self._unit}": self._held_out.num_items, "test/step": step})
         self._keep_predictions(step, "test")
 
-    def _measured(self, split: str) -> dict[str, float]:
-        return {f"{split}/{name}": value for name, value in self._measure(split).items()}
+    def _measured(self, name: str, prefix: str) -> dict[str, float]:
+        return {} if self._measure is None else {f"{prefix}/{key}": value for key, value in self._measure(name).items()}
 
     def _keep_predictions(self, step: int, split: str) -> None:
         self._folder.append_predictions(prediction_columns(step, self._held_out.rows, split=split))
@@ -190,10 +189,10 @@ class _HeldOut:
         self.rows: list[dict[str, Tensor]] = []
         self.num_items = 0
 
-    def add(self, tally: Tally, rows: list[dict[str, Tensor]], window: Window) -> None:
+    def add(self, tally: Tally, rows: list[dict[str, Tensor]], num_items: int) -> None:
         self.tally.merge(tally)
         self.rows.extend(rows)
-        self.num_items += sum(micro_batch.num_items for micro_batch in window)
+        self.num_items += num_items
 
 
 def prediction_columns(step: int, batches: list[dict[str, Tensor]], *, split: str = "val") -> dict[str, list[Any]]:

@@ -57,13 +57,13 @@ class Scorer:
         if not self._needs & FROM_DISTRIBUTIONS:
             reference = None if self._reference is None else self._reference.log_prob(inputs, batch.key)
             return Measured(self._policy.log_prob(inputs), reference)
-        policy, distribution = self._policy.log_prob_and_distribution(inputs)
-        stats = PolicyStats(log_collision(distribution, policy.mask)) if "policy_stats" in self._needs else None
+        policy, choices = self._policy.log_prob_and_choices(inputs)
+        stats = PolicyStats(log_collision(choices)) if "policy_stats" in self._needs else None
         if self._reference is None or "sequential_kl" not in self._needs:
             reference = None if self._reference is None else self._reference.log_prob(inputs, batch.key)
             return Measured(policy, reference, stats)
-        reference, other = self._reference.log_prob_and_distribution(inputs)
-        return Measured(policy, reference, stats, sequential_kl(other, distribution, policy.mask))
+        reference, others = self._reference.log_prob_and_choices(inputs)
+        return Measured(policy, reference, stats, sequential_kl(others, choices))
 
     def blank(self, batch: PreferenceBatch) -> Measured:
         """Zeros of the right shapes, known without a forward pass: enough for weights, which depend on masks alone."""

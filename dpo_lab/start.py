@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dpo_lab.ranges import NonNegativeInt, Positive, PositiveInt
+from dpo_lab.ranges import NonNegativeInt, OpenFraction, Positive, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,39 @@ class SupervisedStart:
     warmup_steps: NonNegativeInt = 10
     global_batch_size: PositiveInt = 64
     num_threads: PositiveInt = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedTokensStart:
+    """Knobs of `start=masked_tokens`: before anything else an encoder guesses hidden tokens of the training texts.
+
+    Classes and spans are not looked at, and of validation and test no text is. Built once and found again by its
+    content, as the supervised stage is.
+
+    Attributes:
+        seed: of initial weights, order, and of what is hidden. Its own, so that the run's `seed` never moves the
+            reference.
+        max_steps: optimizer steps.
+        lr: peak learning rate of AdamW, cosine schedule.
+        warmup_steps: optimizer steps until the peak rate.
+        global_batch_size: texts an optimizer step.
+        share: of the tokens that are hidden, in (0, 1).
+        span_length: tokens that are hidden together; more than one where neighbours give each other away, as n-grams
+            that overlap do.
+        num_threads: threads of arithmetic: the rounding, so the weights, may depend on their number.
+    """
+
+    seed: NonNegativeInt = 0
+    max_steps: PositiveInt = 1000
+    lr: Positive = 2e-3
+    warmup_steps: NonNegativeInt = 50
+    global_batch_size: PositiveInt = 64
+    share: OpenFraction = 0.2
+    span_length: PositiveInt = 1
+    num_threads: PositiveInt = 1
+
+
+Start = SupervisedStart | MaskedTokensStart
 
 
 def none() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
 from dpo_lab.module import PreferenceModule, Scored
+from dpo_lab.ranks import gather_over_ranks
 from dpo_lab.reference.rounding import same_within
 from dpo_lab.types import Window
 
@@ -123,6 +124,9 @@ class StartChecks(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._num_updates += 1
         pl_module.watch = None
+        if self._num_updates == 1 and "sanity/initial_log_ratio" in self.results:
+            largest = gather_over_ranks(self.results["sanity/initial_log_ratio"])
+            self.results["sanity/initial_log_ratio"] = max(largest)
         # None where a shorter run, of which this is the continuation, has made the check.
         if self._num_updates == self._move_updates and self._first_values:
             self._check_moves(pl_module)

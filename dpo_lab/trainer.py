@@ -1,5 +1,6 @@
 """How long, in what precision, on what device: everything about training that is not the experiment's idea."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +14,17 @@ class TrainerSettings:
     """Knobs of `trainer=cpu` and `trainer=gpu`.
 
     Attributes:
-        accelerator: "cpu", or "gpu" for one CUDA device.
+        accelerator: "cpu", or "gpu" for CUDA devices.
+        num_devices: processes that train together, each on a device of its own, or on a part of the processors; each
+            computes its share of every step. Another number is another run, by the rounding of sums and by the noise
+            of dropout.
         max_steps: optimizer steps; null leaves it to `max_epochs`. Both: whichever ends first.
         max_epochs: passes over the data; null leaves it to `max_steps`. Both null: one pass.
         precision: "32-true", or "bf16-mixed" (float32 weights, bfloat16 arithmetic where it is safe).
         global_batch_size: items an optimizer step, over all micro-batches: pairs for paired losses.
+        global_batch_tokens: tokens an optimizer step, of each item its prompt once and its responses. A step ends
+            before it would have more, or at `global_batch_size` items. Null: any number, so that every step but the
+            last of an epoch has `global_batch_size` items.
         micro_batch_size: items computed at once, for memory; null is all. It never changes the gradient.
         micro_batch_tokens: tokens computed at once, each prompt counted once; null is any number. With both, whichever
             is reached first. It never changes the gradient.
@@ -30,15 +37,18 @@ class TrainerSettings:
             beside the newest, and writes the model from it; "none" keeps records only.
         best_metric: with `save` "best": which curve of validation is compared, such as val/rewards/accuracies.
         best_mode: whether its smallest ("min") or its largest ("max") value is the best; the earliest of equals.
-        num_threads: threads of arithmetic; null leaves it to the library.
+        num_threads: threads of arithmetic of each process; null leaves it to the library, or gives each of several
+            processes its part of the processors.
         zero_gradient_ok: patterns (``*.k_proj.bias``) of tensors that may get no gradient in the first three updates.
     """
 
     accelerator: Literal["cpu", "gpu"] = "cpu"
+    num_devices: PositiveInt = 1
     max_steps: PositiveInt | None = None
     max_epochs: PositiveInt | None = None
     precision: Precision = "32-true"
     global_batch_size: PositiveInt = 32
+    global_batch_tokens: PositiveInt | None = None
     micro_batch_size: PositiveInt | None = None
     micro_batch_tokens: PositiveInt | None = None
     clip_norm: Positive | None = 1.0
@@ -51,9 +61,12 @@ class TrainerSettings:
     num_threads: PositiveInt | None = None
     zero_gradient_ok: list[str]
 
-    def num_steps(self, windows_per_epoch: int) -> int:
-        """Optimizer steps of the run: `max_steps` or `max_epochs`, whichever ends first; one epoch without either."""
+    def num_steps(self, num_windows: Callable[[int], int]) -> int:
+        """Optimizer steps of the run: `max_steps` or `max_epochs`, whichever ends first; one epoch without either.
+
+        `num_windows` says how many steps so many epochs have.
+        """
         if self.max_epochs is None:
-            return windows_per_epoch if self.max_steps is None else self.max_steps
-        by_epochs = self.max_epochs * windows_per_epoch
+            return num_windows(1) if self.max_steps is None else self.max_steps
+        by_epochs = num_windows(self.max_epochs)
         return by_epochs if self.max_steps is None else min(self.max_steps, by_epochs)

@@ -1,6 +1,7 @@
 """What every test stands on: shapes checked at run time, no network, one thread, an empty working folder."""
 
 import os
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +12,8 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["NETRC"] = os.devnull
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("WANDB_API_KEY", None)
+# A sweep of a test must not wait for one that whoever runs the tests has going.
+os.environ["DPO_LAB_SLOTS"] = str(Path(tempfile.gettempdir()) / f"dpo_lab-slots-of-tests-{os.getpid()}")
 # Meant for this run of pytest alone, not for one that a test starts.
 CHECK_COSTS = os.environ.pop("COSTS", os.devnull)
 

@@ -95,7 +95,33 @@ def test_command_of_the_readme_reports(command: str):
     assert list(Path("runs/.reports").glob("*/report.html"))
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in TRAINS + LOOKS + REPORTS])
+OF_A_RUN = [command for command in COMMANDS if " RUN" in command]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", OF_A_RUN)
+def test_command_of_the_readme_takes_a_run(command: str):
+    assert cli.main(["train", *shrink("dpo-lab train")]) == 0
+    (run,) = Path("runs/default").iterdir()
+    assert cli.main(shlex.split(command.replace(" RUN", f" {run}"))[1:]) == 0
+
+
+RULES = [command for command in COMMANDS if command.startswith("dpo-lab runs prune")]
+
+
+@pytest.mark.parametrize("command", RULES)
+def test_command_of_the_readme_deletes_nothing_unasked(command: str, capsys: pytest.CaptureFixture[str]):
+    for seed in range(4):
+        (write_run(Path("runs"), seed=seed, metrics=rows(0.6 + seed / 10)) / "checkpoints").mkdir()
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert "made/sigmoid-0.1-0  finished  checkpoints" in capsys.readouterr().out
+    assert len(list(Path("runs").glob("*/*/checkpoints"))) == 4
+
+
+OTHERS = [command for command in COMMANDS if command not in TRAINS + LOOKS + REPORTS + OF_A_RUN + RULES]
+
+
+@pytest.mark.parametrize("command", OTHERS)
 def test_command_of_the_readme_answers(command: str):
     _, *arguments = shlex.split(command)
     process = [sys.executable, "-m", "dpo_lab.commands.cli", *arguments]

@@ -1,18 +1,24 @@
 """What is measured of a run besides its training: validation, samples, and once, at the end, the test."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import pytorch_lightning as pl
 
 from dpo_lab.assemble.experiment import Experiment
-from dpo_lab.assemble.next_items import measure_next_items
 from dpo_lab.data.view import UNITS
 from dpo_lab.errors import UserError
-from dpo_lab.model.recommender_policy import Recommender
 from dpo_lab.module import PreferenceModule
+from dpo_lab.ranks import from_first_rank, num_ranks, rank
 from dpo_lab.recorder import Recorder
 from dpo_lab.samples import Sample, draw_samples, summarize
+from dpo_lab.types import Window
+
+ANSWERS = ("accuracy", "macro_f1", "exact_match", "token_f1")
+"""Measures of answers that are said at the end of a run."""
+
+RANKINGS = ("ndcg@10", "hit@10", "mrr")
+"""Measures of next items that are said at the end of a run, beside what popularity alone gives."""
 
 
 def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None = None) -> None:
@@ -36,22 +42,32 @@ def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None 
         )
 
 
+def validation_of(experiment: Experiment) -> Iterable[Window] | None:
+    """What this rank validates on."""
+    whole = experiment.validation
+    return whole if whole is None or num_ranks() == 1 else whole.whole_windows(rank(), num_ranks())
+
+
 def evaluate(
     experiment: Experiment,
     trainer: pl.Trainer,
     module: PreferenceModule,
-    recorder: Recorder,
+    recorder: Recorder | None,
     step: int,
     *,
     num_samples: int | None = None,
 ) -> list[Sample]:
-    """Validation and samples at the policy's present weights, into the row of `step`.
+    """Validation, on all ranks, and samples, of the first one, at the policy's present weights, into the row of `step`.
 
     Args:
+        recorder: None on every rank but the first.
         num_samples: None is what the config says.
     """
-    if experiment.validation is not None and recorder.validated_step != step:
-        trainer.validate(module, experiment.validation, verbose=False)
+    validation = validation_of(experiment)
+    if validation is not None and from_first_rank(recorder is not None and recorder.validated_step != step):
+        trainer.validate(module, validation, verbose=False)
+    if recorder is None:
+        return []
     settings = experiment.samples if num_samples is None else replace(experiment.samples, num=num_samples)
     if settings.num == 0:
         return []
@@ -71,13 +87,6 @@ def evaluate(
     )
     recorder.add(step, summarize(samples))
     return samples
-
-
-def measure(experiment: Experiment, split: str) -> Mapping[str, float]:
-    """What fits this kind of policy and is in no loss, of the "val" or the "test" split at the present weights."""
-    source, policy = experiment.source, experiment.policy
-    examples = {"val": source.validation, "test": source.test}[split]
-    return measure_next_items(policy, source, examples) if isinstance(policy, Recommender) else {}
 
 
 def test_once(
@@ -106,14 +115,18 @@ def summarize_run(
             at = f", weights of step {last['test/step']:.0f}" if side == "test" else ""
             accuracy, num_items = last[f"{side}/rewards/accuracies"], last[f"{side}/num_{unit}"]
             say(f"{name}: accuracy {accuracy:.3f} on {num_items:.0f} {unit}{at}")
-        if f"{side}/ndcg@10" in last:
-            shown = (
-                f"{label} {last[f'{side}/{measure}']:.4f} ± {last[f'{side}/{measure}_ci95']:.4f} "
-                f"(popularity {last[f'{side}/popularity/{measure}']:.4f})"
-                for label, measure in (("NDCG@10", "ndcg@10"), ("hit rate@10", "hit@10"), ("MRR", "mrr"))
-            )
-            say(f"{name}: {', '.join(shown)}")
+        measured = [f"{measure} {last[f'{side}/{measure}']:.3f}" for measure in ANSWERS if f"{side}/{measure}" in last]
+        if measured:
+            say(f"{name}, answers: {', '.join(measured)}")
+        ranked = [_beside_popularity(measure, side, last) for measure in RANKINGS if f"{side}/{measure}" in last]
+        if ranked:
+            say(f"{name}, next items: {', '.join(ranked)}")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
             values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))
             say(f"{unit}: {' before, '.join(values)} after (mean of {len(after)} samples, 95 % interval)")
+
+
+def _beside_popularity(measure: str, side: str, row: Mapping[str, float]) -> str:
+    own, popular = row[f"{side}/{measure}"], row[f"{side}/popularity/{measure}"]
+    return f"{measure} {own:.4f} ± {row[f'{side}/{measure}_ci95']:.4f} (popularity {popular:.4f})"

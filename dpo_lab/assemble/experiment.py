@@ -22,6 +22,7 @@ from dpo_lab.data.view import View, view_of
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.errors import UserError
 from dpo_lab.logger.logger import Logger
+from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.policy import Policy
 from dpo_lab.module import OptimizerFactory
 from dpo_lab.needs import Objective
@@ -64,10 +65,12 @@ class Experiment:
         return [loader for loader in (self.validation, self.test) if loader is not None]
 
 
-def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> Experiment:
+def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, rank: int = 0) -> Experiment:
     """Build a run from its resolved, checked config: data, model, its start, tokens, reference, the rest.
 
-    `say` gets a line about each thing that takes time or was dropped.
+    Args:
+        say: gets a line about each thing that takes time or was dropped.
+        rank: of `trainer.num_devices` processes, the one whose share of each step is to be computed.
 
     Raises:
         UserError: for whatever the user can mend, before training begins.
@@ -77,6 +80,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     seeds = derive_seeds(config["seed"], config["seeds"])
     objective = build_objective(config["loss"], packages)
     _check_reference(config, packages, objective)
+    _check_responses(config, packages, objective)
     settings: TrainerSettings = build("trainer")
     logger: Logger = build("logger")
     logger.check()
@@ -88,13 +92,14 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     policy: Policy = build(
         "model", corpus=corpus(source), classes=source.classes, seed=init_seed, adapter_seed=seeds["init"]
     )
-    _check_length(source, policy)
+    check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
     start_found = None
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
-    tokens = load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
+    _check_head(policy)
+    tokens = tokens_of(policy, source, cache_dir)
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
@@ -103,8 +108,8 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
     else:
         say("reference: none, since the loss asks for none")
-    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"])
-    num_steps = settings.num_steps(len(train))
+    train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
+    num_steps = settings.num_steps(train.num_windows)
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
         say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
@@ -133,6 +138,39 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print) -> E
     )
 
 
+def _check_responses(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
+    """Whether responses of the policy's kind give what the objective asks for; known from what builds the policy."""
+    node = config["model"]
+    builder = locate(node["_target_"], packages)
+    kind = get_type_hints(inspect.unwrap(builder)).get("return", Policy)
+    name = f"model={builder.__name__}"
+    for term in objective.terms:
+        lacking = [need for need in term.needs if need in kind.cannot_give]
+        if lacking:
+            raise UserError(
+                f"loss {term.name} needs {lacking[0]}, which {name} cannot give: {kind.cannot_give[lacking[0]]}. "
+                "Choose a loss without it; `dpo-lab losses` shows what each needs"
+            )
+        if term.compares_lengths and kind.num_decisions is not None:
+            raise UserError(
+                f"loss {term.name} acts on differences of length, and with {name} every response has as many decisions "
+                f"as any other, {kind.num_decisions}, so that its knobs would do nothing; use loss=sigmoid"
+            )
+
+
+def _check_head(policy: Policy) -> None:
+    """Once its start is over, if it has one.
+
+    Raises:
+        UserError: an adapter is to be trained below a head that has learnt nothing and would never learn.
+    """
+    if isinstance(policy, EncoderPolicy) and policy.has_fresh_head and policy.adapter is not None:
+        raise UserError(
+            "model.lora_rank: the head of this model was drawn and has learnt nothing, and an adapter would leave it "
+            "so; take start=supervised, or train the whole model with loss=sft first and give model.path=RUN/model"
+        )
+
+
 def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
     """Known from the config and the annotation of what builds the reference, so before any weight is loaded."""
     if "sequential_kl" not in objective.needs:
@@ -153,9 +191,15 @@ def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objec
 
 
 def _loaders(
-    tokens: CachedTokens, view: View, policy: Policy, source: DataSource, settings: TrainerSettings, seed: int
+    tokens: CachedTokens,
+    view: View,
+    policy: Policy,
+    source: DataSource,
+    settings: TrainerSettings,
+    seed: int,
+    rank: int,
 ) -> tuple[WindowLoader, WindowLoader | None, WindowLoader | None]:
-    """Windows to train on, and to validate and test on where that data has any item."""
+    """Windows to train on, of each the share of `rank`; and to validate and test on, where that data has any item."""
     make_loader = partial(
         WindowLoader,
         view=view,
@@ -170,7 +214,14 @@ def _loaders(
         make_loader(dataset, shuffle=False, is_continued=False) if dataset and dataset.items(view) else None
         for dataset in held_out
     )
-    return make_loader(tokens.datasets["train"], shuffle=source.shuffle), validation, test
+    train = make_loader(
+        tokens.datasets["train"],
+        shuffle=source.shuffle,
+        global_batch_tokens=settings.global_batch_tokens,
+        rank=rank,
+        num_ranks=settings.num_devices,
+    )
+    return train, validation, test
 
 
 def _contents(source: DataSource, policy: Policy, reference: Reference | None) -> dict[str, str]:
@@ -214,13 +265,22 @@ def _bind_optimizer(config: Mapping[str, Any], packages: tuple[str, ...], num_st
     return partial(bind(config["optimizer"], packages), num_steps=num_steps)
 
 
-def _check_length(source: DataSource, policy: Policy) -> None:
+def check_length(source: DataSource, policy: Policy) -> None:
+    """
+    Raises:
+        UserError: the data may hold more tokens than the model can score.
+    """
     limit = policy.max_positions
     if limit is not None and source.max_length > limit:
         raise UserError(
             f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows "
             "(with a rotary embedding that changes with the longest row: up to which it does not); use at most that"
         )
+
+
+def tokens_of(policy: Policy, source: DataSource, cache_dir: Path) -> CachedTokens:
+    """The data as `policy` encodes it, from disk where it was encoded before."""
+    return load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
 
 
 def _tokens_key(policy: Policy, source: DataSource) -> str:

@@ -1,31 +1,24 @@
 """One training run on what was assembled: evaluate, train, evaluate, keep."""
 
 import shutil
-import signal
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from dpo_lab.assemble.evaluation import check_best_metric, evaluate, measure, summarize_run, test_once
+from dpo_lab.assemble.evaluation import check_best_metric, summarize_run, test_once
 from dpo_lab.assemble.experiment import Experiment
-from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.assemble.lightning import computing
 from dpo_lab.assemble.reference_rows import prepare_reference
+from dpo_lab.assemble.steps import Steps, build_steps
 from dpo_lab.checkpoints import Checkpoints
 from dpo_lab.data.locate import locate
-from dpo_lab.data.view import UNITS
-from dpo_lab.interruption import Interruption, Stopped
+from dpo_lab.interruption import Interruption
 from dpo_lab.module import NonFiniteError, PreferenceModule
-from dpo_lab.progress import ProgressReport
-from dpo_lab.recorder import Recorder
-from dpo_lab.reference.rounding import is_exact
 from dpo_lab.run import RunFolder, hex_key
 from dpo_lab.run.read import read_rows
 from dpo_lab.samples import Sample, read_samples, write_samples
-from dpo_lab.start_checks import StartChecks
 from dpo_lab.stillness import why_still
 
 TABLE_ROWS = 16
@@ -44,6 +37,8 @@ def fit(
     say: Callable[[str], None],
     interruption: Interruption | None = None,
     resumed: dict[str, Any] | None = None,
+    watching: Sequence[pl.Callback] = (),
+    together: AbstractContextManager[object] | None = None,
 ) -> None:
     """Train, writing into `folder` and the logger: validation and samples before and after, checkpoints, the
     test of the weights that are kept, the model.
@@ -52,6 +47,8 @@ def fit(
         interruption: asked at the end of each optimizer step; None where nobody interrupts.
         resumed: the content of the checkpoint to go on from, with `folder` put back to it; None: from the beginning. It
             is emptied once it is restored.
+        watching: called after all others, around the optimizer steps.
+        together: inside of it the other ranks train as well (`follow`); None where `trainer.num_devices` is 1.
 
     Raises:
         StartCheckError: a check on the first updates failed.
@@ -63,65 +60,47 @@ def fit(
         WriteError: the disk refuses.
         Stopped: the run was interrupted; the step that it was in is done and, where checkpoints are kept, in one.
     """
-    interruption = interruption or Interruption()
     settings = experiment.trainer
     check_best_metric(experiment)
-    module = PreferenceModule(
-        experiment.policy,
-        experiment.reference,
-        experiment.objective,
-        experiment.make_optimizer,
-        clip_norm=settings.clip_norm,
-        seed=experiment.seeds["dropout"],
-    )
-    checks = make_start_checks(experiment)
-    recorder = Recorder(
-        folder,
-        experiment.logger,
-        checks,
-        num_steps=experiment.num_steps,
-        items_per_epoch=len(experiment.train.items),
-        unit=UNITS[experiment.train.view.kind],
-        measure=partial(measure, experiment),
-    )
-    checkpoints = Checkpoints(
-        folder,
-        settings,
-        recorder,
-        checks,
-        experiment.train,
-        num_steps=experiment.num_steps,
-        interruption=interruption,
-        resumed=resumed,
-    )
     with computing(settings.num_threads):
-        trainer = make_trainer(
-            settings,
-            num_steps=experiment.num_steps,
-            # In the order in which they run: the record of a step holds what its checks found, and a checkpoint both.
-            callbacks=[checks, recorder, _progress(experiment), checkpoints],
-            validate_every=settings.validate_every if experiment.validation is not None else None,
-        )
-        use = prepare_reference(experiment, trainer, say)
+        steps = build_steps(experiment, folder, interruption, resumed, watching)
+        assert steps.recorder is not None
+        use = prepare_reference(experiment, steps.trainer, say)
         if use is not None:
             folder.update(reference_cache=use.as_dict())
             experiment.logger.summary({"reference_cache": use.as_dict()})
-        torch.manual_seed(experiment.seeds["dropout"])
-        before = _begin(experiment, folder, trainer, module, recorder, checkpoints, resumed)
-        if resumed is None or resumed["step"] < experiment.num_steps:
-            _train(experiment, trainer, module, interruption)
-        after = evaluate(experiment, trainer, module, recorder, experiment.num_steps)
+        with together or nullcontext():
+            before = _first_samples(folder, steps.begin(), is_resumed=resumed is not None)
+            _train(steps)
+            after = steps.end()
         kept = experiment.num_steps
         if settings.save == "best":
-            kept = _take_best(trainer, module, checkpoints, folder, say) or kept
-        test_once(experiment, trainer, module, recorder, kept)
-        recorder.flush()
+            kept = _take_best(steps.trainer, steps.module, steps.checkpoints, folder, say) or kept
+        test_once(experiment, steps.trainer, steps.module, steps.recorder, kept)
+        steps.recorder.flush()
     _check_reference(experiment)
     _keep_samples(experiment, folder, before, after)
     if settings.save != "none":
         _export(experiment, folder)
-    summarize_run(experiment, recorder.last_row, before, after, say)
+    summarize_run(experiment, steps.recorder.last_row, before, after, say)
     _say_if_still(experiment, folder, say)
+
+
+def follow(
+    experiment: Experiment, join: Callable[[], object], interruption: Interruption, resumed: dict[str, Any] | None
+) -> None:
+    """Make the same steps as `fit`, on a rank that is not the first: it computes its share and writes nothing.
+
+    Args:
+        join: makes this process one of the ranks; called when all that it can do alone is done.
+    """
+    with computing(experiment.trainer.num_threads):
+        steps = build_steps(experiment, None, interruption, resumed)
+        prepare_reference(experiment, steps.trainer, lambda line: None)
+        join()
+        steps.begin()
+        steps.train()
+        steps.end()
 
 
 def _say_if_still(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -> None:
@@ -132,55 +111,20 @@ def _say_if_still(experiment: Experiment, folder: RunFolder, say: Callable[[str]
         say(reason)
 
 
-def make_start_checks(experiment: Experiment) -> StartChecks:
-    return StartChecks(
-        reference_is_policy=experiment.reference_is_policy,
-        dropout=experiment.dropout,
-        is_exact=is_exact(precision=experiment.trainer.precision, dtype=experiment.policy.computation()["dtype"]),
-        zero_gradient_ok=tuple(experiment.trainer.zero_gradient_ok),
-        num_steps=experiment.num_steps,
-    )
-
-
-def _progress(experiment: Experiment) -> ProgressReport:
-    return ProgressReport(experiment.num_steps, title="training", items=UNITS[experiment.train.view.kind])
-
-
-def _begin(
-    experiment: Experiment,
-    folder: RunFolder,
-    trainer: pl.Trainer,
-    module: PreferenceModule,
-    recorder: Recorder,
-    checkpoints: Checkpoints,
-    resumed: dict[str, Any] | None,
-) -> list[Sample]:
-    """What is there before the first step of this process; the samples are those before the first of the run."""
+def _first_samples(folder: RunFolder, drawn: list[Sample], *, is_resumed: bool) -> list[Sample]:
+    """Those before the first step of the run, which may be long ago, kept on disk with nothing behind them."""
     file = folder.path / "samples.jsonl"
-    if resumed is None:
-        before = evaluate(experiment, trainer, module, recorder, 0)
-        check_best_metric(experiment, recorder.last_validation)
-        write_samples(file, {0: before})
-        return before
-    checkpoints.restore(trainer, module)
-    before = read_samples(file, step=0)
+    before = read_samples(file, step=0) if is_resumed else drawn
     write_samples(file, {0: before})
-    step, every = resumed["step"], experiment.trainer.validate_every
-    if every is not None and step % every == 0 and step < experiment.num_steps:
-        evaluate(experiment, trainer, module, recorder, step, num_samples=0)
     return before
 
 
-def _train(experiment: Experiment, trainer: pl.Trainer, module: PreferenceModule, interruption: Interruption) -> None:
-    validation = None if experiment.trainer.validate_every is None else experiment.validation
+def _train(steps: Steps) -> None:
     try:
-        with interruption.deferring():
-            trainer.fit(module, experiment.train, validation)
-    except SIGTERMException as stopped:  # where nobody listens but Lightning
-        raise Stopped(signal.SIGTERM) from stopped
+        steps.train()
     except NonFiniteError as error:
         raise NonFiniteError(
-            f"{error}\n{_in_question(error, experiment)}", error.keys, is_known=error.is_known
+            f"{error}\n{_in_question(error, steps.experiment)}", error.keys, is_known=error.is_known
         ) from None
 
 

@@ -54,8 +54,11 @@ def make_trainer(
 
 
 @contextmanager
-def computing(num_threads: int | None) -> Iterator[None]:
-    """Quiet third-party noise and set the number of threads for the block; both are put back after it."""
+def computing(num_threads: int | None, num_processes: int = 1) -> Iterator[None]:
+    """Quiet third-party noise and set the number of threads for the block; both are put back after it.
+
+    None leaves the number to the library, of which each of several processes gets its part.
+    """
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic  # typed as the module that it replaces
     fills = memory.fill_uninitialized_memory
@@ -64,6 +67,8 @@ def computing(num_threads: int | None) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=message)
         # Else every new tensor is filled before it is written to: a search for bugs, at 8 % of a step.
         memory.fill_uninitialized_memory = False
+        if num_threads is None and num_processes > 1:
+            num_threads = max(1, before // num_processes)
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         try:

@@ -1,8 +1,7 @@
 """The rows that a run will ask its reference for, and their log-probs made ready before the first step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -58,17 +57,21 @@ def rows_of_run(
         yield from _rows_of_windows(train, num_steps)
     else:
         yield from _rows_of_items(train)
-    for loader in held_out:
+    yield from rows_of_loaders(held_out)
+
+
+def rows_of_loaders(loaders: Sequence[WindowLoader]) -> Iterator[KeyedGroups]:
+    """As `rows_of_run` gives them, of every window of the first epoch of each."""
+    for loader in loaders:
         yield from _rows_of_windows(loader, len(loader))
 
 
 def _rows_of_windows(loader: WindowLoader, num_windows: int) -> Iterator[KeyedGroups]:
-    """As `loader` makes them from its beginning, over as many epochs as it takes; `loader` itself does not move."""
+    """As `loader` makes them from its beginning, over as many epochs as it takes, of all ranks."""
     laid_out: list[Sequence[Encoded]] = []
-    double = copy(loader)
+    double = loader.of_all_ranks()
     double.collate = lambda groups: _keep(groups, laid_out)
-    windows = chain.from_iterable(double for _ in range(1 + num_windows // len(loader)))
-    for window in islice(windows, num_windows):
+    for window in islice(chain.from_iterable(repeat(double)), num_windows):
         for batch in window:
             yield _keyed(laid_out, batch)
 

@@ -1,52 +1,69 @@
-"""The supervised stage that a policy may start from: built once, found again by its content."""
+"""The stage that a policy may start from, supervised or on texts alone: built once, found again by its content."""
 
 import fcntl
 import hashlib
-import importlib.metadata
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.assemble.masked_tokens import decisive_versions, masked_tokens_key, train_masked_tokens, training_texts
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.source import DataSource
 from dpo_lab.data.view import View
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.loss.sft import sft
+from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.policy import Policy
 from dpo_lab.module import PreferenceModule
 from dpo_lab.needs import Objective, Term
 from dpo_lab.optimizer.adamw import adamw
 from dpo_lab.progress import ProgressReport
 from dpo_lab.run.identity import canonical_json
-from dpo_lab.start import SupervisedStart
+from dpo_lab.start import MaskedTokensStart, Start, SupervisedStart
 from dpo_lab.trainer import TrainerSettings
 
 FORMAT = 1  # raise whenever this file trains other weights from the same inputs
 CLIP_NORM = 1.0
-DECISIVE_PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning")
 
 
-def train_start(policy: Policy, source: DataSource, settings: SupervisedStart, cache_dir: Path) -> bool:
-    """Give `policy` the weights of its supervised stage, trained now or found in `cache_dir`.
+def train_start(policy: Policy, source: DataSource, settings: Start, cache_dir: Path) -> bool:
+    """Give `policy` the weights of its start, trained now or found in `cache_dir`.
 
     Of several processes one trains and the others wait for it. Returns whether the weights were found.
 
     Raises:
-        DataError: when the data has no demonstrations.
+        DataError: when the data has no demonstrations for a supervised stage.
+        UserError: when the policy cannot guess masked tokens.
     """
+    if isinstance(settings, MaskedTokensStart):
+        texts = training_texts(policy, source)
+        return _train_once(
+            policy,
+            cache_dir / "starts" / masked_tokens_key(policy, texts, settings),
+            lambda: train_masked_tokens(policy, texts, settings),
+        )
     if not source.demonstrations:
         raise DataError("start=supervised: the data has no demonstrations to imitate; use start=none.")
     folder = cache_dir / "starts" / start_key(policy, source, settings)
+    found = _train_once(policy, folder, lambda: _train(policy, source, settings))
+    if isinstance(policy, EncoderPolicy):
+        policy.has_fresh_head = False
+    return found
+
+
+def _train_once(policy: Policy, folder: Path, train: Callable[[], None]) -> bool:
+    """The weights in `folder`, which is made by `train` and an export where it is not there yet."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = folder.is_dir()
         if not found:
-            _train(policy, source, settings)
+            train()
             partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
             policy.export(partial_folder)
             partial_folder.replace(folder)
@@ -58,7 +75,6 @@ def train_start(policy: Policy, source: DataSource, settings: SupervisedStart, c
 
 def start_key(policy: Policy, source: DataSource, settings: SupervisedStart) -> str:
     """Hash of all that the weights of the supervised stage depend on."""
-    versions = {package: importlib.metadata.version(package) for package in DECISIVE_PACKAGES}
     content = {
         "format": FORMAT,
         "settings": vars(settings),
@@ -67,7 +83,7 @@ def start_key(policy: Policy, source: DataSource, settings: SupervisedStart) -> 
         "data": source.fingerprint,
         "max_length": source.max_length,
         "on_overflow": source.on_overflow,
-        "versions": versions,
+        "versions": decisive_versions(),
     }
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 

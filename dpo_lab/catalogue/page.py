@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import dpo_lab.catalogue
 from dpo_lab.catalogue.arguments import Argument
+from dpo_lab.catalogue.docstring import Paper
 from dpo_lab.catalogue.entry import KINDS, Entry
 
 PREFACE = """\
@@ -47,12 +48,24 @@ state, the response between as the borrowed one.
 
 def write_page(entries: Sequence[Entry]) -> str:
     """The Markdown of all `entries`, by kind."""
-    parts = [PREFACE]
+    parts = [PREFACE, _overview(entries)]
     for kind in KINDS:
         members = [entry for entry in entries if entry.kind == kind]
         if members:
             parts += [f"## {kind.capitalize()}\n", *(_section(entry) for entry in members)]
     return "\n".join([*parts, _schema()])
+
+
+def _overview(entries: Sequence[Entry]) -> str:
+    """All losses side by side, a row each."""
+    rows = ["| loss | formula | arguments | needs | paper |", "|---|---|---|---|---|"]
+    for entry in entries:
+        arguments = "<br>".join(f"`{one.name}={one.shown_default}` {one.short}".strip() for one in entry.arguments)
+        needs = ", ".join([*entry.needs, *(["whole batch"] if entry.objective.whole_batch else [])])
+        papers = "<br>".join(_link(paper) for paper in entry.docstring.papers)
+        link = f"[`{entry.name}`](#{entry.name})"
+        rows.append("| " + " | ".join(map(_cell, (link, entry.docstring.formula, arguments, needs, papers))) + " |")
+    return "## Side by side\n\n" + "\n".join(rows) + "\n"
 
 
 def _section(entry: Entry) -> str:
@@ -79,14 +92,21 @@ def _paragraphs(entry: Entry) -> Iterator[str]:
 
 def _papers(entry: Entry) -> Iterator[str]:
     for paper in entry.docstring.papers:
-        link = f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
         word = "equations" if paper.equation and not paper.equation.isdigit() else "equation"
-        yield f"{link}, {word} {paper.equation}." if paper.equation else f"{link}."
+        yield f"{_link(paper)}, {word} {paper.equation}." if paper.equation else f"{_link(paper)}."
+
+
+def _link(paper: Paper) -> str:
+    return f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
 
 
 def _row(argument: Argument) -> str:
     cells = (f"`{argument.name}`", f"`{argument.shown_default}`", argument.allowed, argument.meaning)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _schema() -> str:

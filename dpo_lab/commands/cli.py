@@ -20,11 +20,18 @@ VERBS: dict[str, Verb] = {
     "train": Verb("dpo_lab.commands.hydra_entry", "train a policy against its reference; -m for a sweep"),
     "audit": Verb("dpo_lab.commands.audit", "what data is like: counts, lengths, biases, noise, duplicates, leaks"),
     "inspect": Verb("dpo_lab.commands.inspection", "rows as the model sees them: tokens, what was cut, what counts"),
-    "sweep": Verb("dpo_lab.commands.sweep", "go on with a sweep that was interrupted, or that failed in part"),
+    "sweep": Verb("dpo_lab.commands.sweep", "the runs of a plan, shown or run; or a sweep that goes on"),
     "losses": Verb("dpo_lab.commands.losses", "every loss: formula, paper, arguments, picture; --json"),
     "report": Verb("dpo_lab.commands.report", "run folders as tables, tests over seeds and charts; checks claims"),
     "runs": Verb("dpo_lab.commands.runs", "list runs, filtered by any config key or metric"),
     "diff": Verb("dpo_lab.commands.diff", "in what two runs differ: config, environment, results"),
+    "reproduce": Verb(
+        "dpo_lab.commands.reproduce", "make a run again from its folder: is it the same, and if not, why"
+    ),
+    "score": Verb(
+        "dpo_lab.commands.score", "log-probs and rewards of any data, response by response, without training"
+    ),
+    "mine": Verb("dpo_lab.commands.mine", "what a finished run gets wrong, as data: confusion of classes, wrong spans"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.commands import completion
-from dpo_lab.commands.sweep_entry import run_sweep
+from dpo_lab.commands.sweep_entry import run_multirun
 from dpo_lab.commands.sweep_job import run_sweep_job
 from dpo_lab.config import ConfigError, check, find_faults
 from dpo_lab.config.overrides import review
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         _check_flags(parser, args)
         configs = _check_command(args, unknown_flags)
         if configs and args.cfg is None and _is_sweep(args, configs[0]):
-            return run_sweep(argv, args.overrides, configs[0], partial(_compose_and_call, run_sweep_job))
+            return run_multirun(argv, args.overrides, configs[0], partial(_compose_and_call, run_sweep_job))
     return _run_hydra(argv)
 
 
@@ -69,7 +69,7 @@ def _check_command(args: Namespace, unknown_flags: list[str]) -> list[DictConfig
 
     With ``--cfg`` values are not judged: whoever asks for a config wants to see it, wrong or not.
     """
-    source = _source(args)
+    source = source_of(args)
     if source is None or args.experimental_rerun is not None:
         return []
     reviewed = review([*args.overrides, *unknown_flags], source, multirun=args.multirun)
@@ -81,7 +81,7 @@ def _check_command(args: Namespace, unknown_flags: list[str]) -> list[DictConfig
     return reviewed.configs
 
 
-def _source(args: Namespace) -> Source | None:
+def source_of(args: Namespace) -> Source | None:
     """Where Hydra will look; None for a relative ``--config-path``, which Hydra finds in a way of its own."""
     conf_dir = args.config_path or str(CONF_DIR)
     if not (Path(conf_dir).is_absolute() or conf_dir.startswith("pkg://")):

@@ -1,7 +1,6 @@
 """`dpo-lab runs`: a list of runs, filtered by any config key, metric or field."""
 
 import json
-import math
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
@@ -15,6 +14,7 @@ dpo-lab runs status=failed                              with the reason
 dpo-lab runs loss=ipo 'loss.beta>0.1' 'val/rewards/accuracies>=0.6'
 dpo-lab runs 'name~sweep' --sort val/rewards/accuracies --show optimizer.lr
 dpo-lab runs --json                                     everything, for programs
+dpo-lab runs prune --help                               free what a rule does not keep
 
 KEY is a config key, a curve (its last value), or id, name, status, sweep, seed, step, started, path.
 Put quotes around > and <: the shell takes them for files.
@@ -27,7 +27,12 @@ def main(argv: list[str]) -> int:
     if argv[:1] in (["-sc"], ["--shell-completion"]):
         print("\n".join(("status=", "loss=", "--json", "--sort", "--show", "--runs-dir")))
         return 0
+    if argv[:1] == ["prune"]:
+        from dpo_lab.commands import prune
+
+        return prune.main(argv[1:])
     args = _parser().parse_args(argv)
+    from dpo_lab.report.fields import fields_of
     from dpo_lab.report.records import find_runs, read_record
     from dpo_lab.report.select import matches, parse_conditions, unknown_keys
 
@@ -47,23 +52,6 @@ def main(argv: list[str]) -> int:
         _print(chosen, args.show)
         print(f"{len(chosen)} of {len(found)} runs", file=sys.stderr)
     return 0
-
-
-def fields_of(record: Any) -> dict[str, Any]:
-    """All that a `RunRecord` can be filtered by: config, last values of curves, then the fields of the run itself."""
-    values = {name: record.last(name) for name in record.curves}
-    return {
-        **record.config,
-        **{name: value for name, value in values.items() if math.isfinite(value)},
-        "id": record.path.name,
-        "name": record.path.parent.name,
-        "path": str(record.path),
-        "status": record.status,
-        "sweep": record.info.get("sweep"),
-        "step": record.last_step,
-        "started": record.info.get("started"),
-        "reason": "; ".join(record.faults) or record.info.get("exit_reason"),
-    }
 
 
 def _print(chosen: list[dict[str, Any]], shown: list[str]) -> None:

@@ -1,14 +1,15 @@
-"""A sweep around Hydra's multirun: its folder, what is told while it runs, and how it ends."""
+"""A sweep, whoever made its jobs: its folder, what is told while it runs, and how it ends."""
 
 import hashlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -16,67 +17,104 @@ from omegaconf import DictConfig, OmegaConf
 from dpo_lab.run.identity import COSMETIC_KEYS
 from dpo_lab.run.redaction import redact_override
 from dpo_lab.sweep.process import announce_sweep
-from dpo_lab.sweep.record import SweepFolder, SweepRecord
+from dpo_lab.sweep.record import DONE, SweepFolder, SweepRecord
 
 ID_LENGTH = 10
 OWN_FOLDER = "hydra.sweep.dir="
 
 
-def run_sweep(argv: list[str], overrides: list[str], config: DictConfig, run_hydra: Callable[[list[str]], int]) -> int:
-    """Run all jobs; the same command finds the same folder, and goes on where that one ended.
+def run_multirun(
+    argv: list[str], overrides: list[str], config: DictConfig, run_hydra: Callable[[list[str]], int]
+) -> int:
+    """Run all jobs of ``dpo-lab train -m``; the same command finds the same folder, and goes on where that one ended.
 
     Args:
-        argv: the command line of ``dpo-lab train``, with its flags.
+        argv: the command line, with its flags.
         overrides: those of it that are overrides.
         config: that of any job.
         run_hydra: composes and launches, and gives Hydra's exit code.
 
     Returns:
-        0 where every job's run is finished, whenever that was; else 1, or the code of the signal that ended it.
+        As `run_sweep`.
     """
-    from rich.console import Console
-
-    from dpo_lab.sweep.board import Board, summary, table
-
-    folder, num_jobs = _folder(overrides, config), _num_jobs(overrides, config)
-    folder.write(
-        SweepRecord(
-            id=folder.path.name,
-            working_dir=str(Path.cwd()),
-            overrides=[redact_override(text) for text in overrides],
-            num_jobs=num_jobs,
-        )
+    path = folder_of(overrides, str(config.runs_dir), str(OmegaConf.select(config, "name")), overrides)
+    record = SweepRecord(
+        id=path.name,
+        working_dir=str(Path.cwd()),
+        flags=[word for word in argv if word not in overrides],
+        overrides=[redact_override(text) for text in overrides],
+        num_jobs=_num_jobs(overrides, config),
     )
-    many = "jobs as a search asks for them" if num_jobs is None else f"{num_jobs} jobs"
-    print(f"sweep {folder.path.name}: {many}, in {folder.path}", file=sys.stderr)
-    own = [] if any(text.startswith(OWN_FOLDER) for text in overrides) else [own_folder(folder.path)]
+    rest = [word for word in argv if not word.startswith(OWN_FOLDER)]
+    return run_sweep(SweepFolder(path), record, lambda: run_hydra([*rest, own_folder(path)]))
+
+
+def run_sweep(folder: SweepFolder, record: SweepRecord, launch: Callable[[], int]) -> int:
+    """Keep `record`, have `launch` run the jobs, and tell of them meanwhile and in the end.
+
+    Returns:
+        0 where every job is finished (or was pruned by a search), whenever that was; else 1, or what `launch` gives, or
+        the code of the signal that ended it.
+
+    Raises:
+        SweepClaimed: another command runs this sweep.
+    """
+    with folder.claimed():
+        return _run_claimed(folder, record, launch)
+
+
+def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], int]) -> int:
+    from dpo_lab.sweep.board import Board, console, summary, table
+
+    folder.write(record)
+    many = "jobs as a search asks for them" if record.num_jobs is None else f"{record.num_jobs} jobs"
+    print(f"sweep {record.id}: {many}, in {folder.path}", file=sys.stderr)
     announce_sweep()
     code = 130
     try:
-        with _stopping_on_sigterm(), Board(folder, num_jobs).telling():
-            code = run_hydra([*argv, *own])
+        with _stopping_on_sigterm(), Board(folder, record.num_jobs).telling():
+            code = launch()
     finally:
         jobs = folder.jobs()
-        Console(stderr=True).print(table(jobs, ""))
+        console().print(table(jobs, ""))
         print(summary(folder), file=sys.stderr)
-        if any(job.status != "finished" for job in jobs) or code:
+        if any(job.status not in DONE for job in jobs) or code:
             print(f"the same command goes on, or: dpo-lab sweep resume {folder.path}", file=sys.stderr)
     print(folder.path)
     if code:
         return code
-    return 0 if jobs and all(job.status == "finished" for job in jobs) else 1
+    return 0 if jobs and all(job.status in DONE for job in jobs) else 1
 
 
-def _folder(overrides: list[str], config: DictConfig) -> SweepFolder:
-    """Named by a hash of what is asked for, less what never enters a run's id."""
-    own = next((text.removeprefix(OWN_FOLDER) for text in overrides if text.startswith(OWN_FOLDER)), None)
+def folder_of(overrides: Sequence[str], runs_dir: str, name: str, asked: Sequence[Any]) -> Path:
+    """``RUNS_DIR/.sweeps/ID``, with a hash of `name` and of what is asked for, less what never enters a run's id;
+    where `overrides` name a folder, that one.
+    """
+    own = own_path(overrides)
     if own is not None:
-        return SweepFolder(Path(own.strip("'\"")).expanduser().absolute())
-    cosmetic = (*COSMETIC_KEYS, "hydra.launcher", "hydra/launcher")
-    asked = [text for text in overrides if not text.lstrip("+~").startswith(cosmetic)]
-    named = json.dumps([str(OmegaConf.select(config, "name")), *asked])
-    id = hashlib.sha256(named.encode()).hexdigest()[:ID_LENGTH]
-    return SweepFolder(Path(config.runs_dir).expanduser().absolute() / ".sweeps" / id)
+        return own
+    text = json.dumps([name, *_decisive(asked)])
+    id = hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+    return Path(runs_dir).expanduser().absolute() / ".sweeps" / id
+
+
+def own_path(overrides: Sequence[str]) -> Path | None:
+    """The folder that `overrides` ask for, if any."""
+    own = next((text.removeprefix(OWN_FOLDER) for text in overrides if text.startswith(OWN_FOLDER)), None)
+    return None if own is None else Path(own.strip("'\"")).expanduser().absolute()
+
+
+def own_folder(path: Path) -> str:
+    """The override that has Hydra keep a sweep in `path`."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{OWN_FOLDER}'{escaped}'"
+
+
+def _decisive(asked: Sequence[Any]) -> list[Any]:
+    keys = (*COSMETIC_KEYS, "hydra.launcher", "hydra/launcher", "hydra.sweep.dir")
+    cosmetic = tuple(f"{key}{mark}" for key in keys for mark in ("=", ".", "@"))
+    kept = (_decisive(each) if isinstance(each, list | tuple) else each for each in asked)
+    return [each for each in kept if not (isinstance(each, str) and each.lstrip("+~").startswith(cosmetic))]
 
 
 def _num_jobs(overrides: list[str], config: DictConfig) -> int | None:
@@ -88,12 +126,6 @@ def _num_jobs(overrides: list[str], config: DictConfig) -> int | None:
     if len(parsed) < len(overrides):
         return None
     return prod(len(list(override.sweep_string_iterator())) for override in parsed if override.is_sweep_override())
-
-
-def own_folder(path: Path) -> str:
-    """The override that has Hydra keep a sweep in `path`."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"{OWN_FOLDER}'{escaped}'"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dpo_lab.run.read import read_run
 from dpo_lab.sweep.process import Job, is_orphaned, run_job
 from dpo_lab.sweep.record import JobRecord, SweepFolder, count
 from dpo_lab.sweep.settings import SweepSettings
-from dpo_lab.sweep.slots import Slot, claim_slot, cpu_slots, gpu_slots, slots_folder, visible_cpus, visible_devices
+from dpo_lab.sweep.slots import claim_slot, share_of, slots_folder
 
 
 class JobFailedError(CompactHydraException):
@@ -37,18 +37,16 @@ def run_sweep_job(cfg: DictConfig) -> Any:
         path.path.mkdir(parents=True, exist_ok=True)
         record = path.write(JobRecord(number=number, overrides=overrides, status="skipped"))
     else:
-        with claim_slot(_slots(config, settings), slots_folder()) as slot:
-            if is_orphaned():
-                raise SystemExit(128 + signal.SIGTERM)
+        with claim_slot(share_of(config), slots_folder(), check=_end_if_orphaned) as slot:
+            _end_if_orphaned()
             job = Job(number=number, config=config, overrides=overrides, sweep_id=folder.path.name)
             record = run_job(job, folder.job(number), slot)
     return None if settings.objective is None else _value(record, settings.objective)
 
 
-def _slots(config: dict[str, Any], settings: SweepSettings) -> list[Slot]:
-    if config.get("trainer", {}).get("accelerator") == "gpu":
-        return gpu_slots(visible_devices(), settings.gpus_per_job, visible_cpus())
-    return cpu_slots(visible_cpus(), settings.cpus_per_job)
+def _end_if_orphaned() -> None:
+    if is_orphaned():
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _value(record: JobRecord, objective: str | list[str]) -> float | tuple[float, ...]:

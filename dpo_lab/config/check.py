@@ -59,6 +59,13 @@ def find_faults(cfg: DictConfig | Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*faults, *(fault for fault in found if fault.partition(":")[0] not in unresolved)]))
 
 
+def find_shape_faults(plain: dict[str, Any], shape: Any) -> list[str]:
+    """What is wrong with a plain mapping that should be a `shape` (a dataclass or a TypedDict), in the same words."""
+    signature = read_shape(shape)
+    assert signature is not None
+    return list(_check_keys("", plain, signature, ("dpo_lab",)))
+
+
 def _plain(node: DictConfig | ListConfig, path: str, faults: list[str]) -> Any:
     """Plain containers with interpolations resolved; those that lead nowhere become faults and are left out."""
     keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
@@ -134,7 +141,8 @@ def _check_value(path: str, value: Any, annotation: Any, packages: tuple[str, ..
     elif _is_component(annotation):
         yield f"{path}: must be a node with a _target_, as the files of a config group are, got {show(value)}"
     elif read_shape(_branch({}, annotation)) is not None:
-        yield f"{path}: must be a mapping, got {show(value)}"
+        also = "a list or " if _branch([], annotation) is not annotation else ""
+        yield f"{path}: must be {also}a mapping, got {show(value)}"
     else:
         yield from _refusal(path, value, annotation)
 

@@ -28,6 +28,14 @@ def micro_batch_fits(cfg: Plain) -> Iterator[str]:
         yield f"trainer.micro_batch_size: must be at most trainer.global_batch_size, which is {whole}, got {micro}"
 
 
+def every_process_has_items(cfg: Plain) -> Iterator[str]:
+    """Processes that train together each have a share of every optimizer step."""
+    trainer = _group(cfg, "trainer")
+    num, whole = trainer.get("num_devices"), trainer.get("global_batch_size")
+    if isinstance(num, int) and isinstance(whole, int) and num > whole > 0:
+        yield f"trainer.num_devices: must be at most trainer.global_batch_size, which is {whole}, got {num}"
+
+
 def data_files_exist(cfg: Plain) -> Iterator[str]:
     """What looks like a path to data must be one; anything else is taken for a hub name."""
     data = _group(cfg, "data")
@@ -50,13 +58,17 @@ def model_folders_exist(cfg: Plain) -> Iterator[str]:
 
 
 def gpu_is_there(cfg: Plain) -> Iterator[str]:
-    """`trainer=gpu` needs a GPU that torch can use."""
-    if _group(cfg, "trainer").get("accelerator") != "gpu":
+    """`trainer=gpu` needs a GPU that torch can use, and several processes one each."""
+    trainer = _group(cfg, "trainer")
+    if trainer.get("accelerator") != "gpu":
         return
     import torch
 
+    wanted = trainer.get("num_devices")
     if not torch.cuda.is_available():
         yield "trainer=gpu: torch finds no CUDA device here; use trainer=cpu, or install a CUDA build of torch"
+    elif isinstance(wanted, int) and wanted > max(1, torch.cuda.device_count()):
+        yield f"trainer.num_devices: {wanted} is more than the {torch.cuda.device_count()} CUDA devices here"
 
 
 def folders_can_be_written(cfg: Plain) -> Iterator[str]:
@@ -158,6 +170,7 @@ def resume_or_fresh(cfg: Plain) -> Iterator[str]:
 
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
+    every_process_has_items,
     data_files_exist,
     model_folders_exist,
     gpu_is_there,

@@ -5,7 +5,7 @@ else what is wrong with it, and hands on the configs that the command would run,
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -20,6 +20,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from dpo_lab.config.choices import holders, refuse
 from dpo_lab.config.source import Source
 from dpo_lab.config.spelling import did_you_mean, nearest, nearest_key
+
+PLANS = "sweep"
+"""The folder of plans is a group to Hydra, as every folder of configs is; nothing of it is chosen for a run."""
 
 
 @dataclass
@@ -46,6 +49,17 @@ def review(overrides: list[str], source: Source, *, multirun: bool) -> Review:
     return Review(list(dict.fromkeys(reviewer.faults)), configs)
 
 
+def review_each(cells: Iterable[Sequence[str]], source: Source) -> Iterator[Review]:
+    """Each of `cells`, sets of overrides with one value each, by itself: its faults, and at most one config."""
+    reviewer = _Reviewer(source)
+    for cell in cells:
+        reviewer.faults, reviewer.sweeps = [], []
+        choices = [reviewer.choices(override) for override in reviewer.parse(list(cell))]
+        config = reviewer.apply([choice[0] for choice in choices if choice])
+        faults = reviewer.faults + [_needs_a_sweep(override) for override in reviewer.sweeps]
+        yield Review(list(dict.fromkeys(faults)), [] if config is None else [config])
+
+
 def _one_at_a_time(choices: list[list[Override]]) -> Iterator[list[Override]]:
     first = [choice[0] for choice in choices]
     yield first
@@ -65,19 +79,21 @@ class _Reviewer:
         self._unknown: set[str] = set()  # groups whose option is not known, so that nothing is said of their keys
         self._known: dict[str, list[str]] = {}  # options by group
         self._composed: dict[tuple[str, ...], DictConfig | None] = {}
+        self._parsed: dict[str, list[Override]] = {}
         self._parser = OverridesParser.create(config_loader=source.loader)
 
     def parse(self, overrides: list[str]) -> list[Override]:
-        parsed: list[Override] = []
-        for text in overrides:
+        return [override for text in overrides for override in self._parse(text) if not override.is_hydra_override()]
+
+    def _parse(self, text: str) -> list[Override]:
+        if text not in self._parsed:
             try:
-                [override] = self._parser.parse_overrides([text])  # the plural one alone knows what a glob ranges over
+                # The plural one alone knows what a glob ranges over.
+                self._parsed[text] = self._parser.parse_overrides([text])
             except HydraException:
                 self.faults.append(_unreadable(text))
-                continue
-            if not override.is_hydra_override():
-                parsed.append(override)
-        return parsed
+                return []
+        return self._parsed[text]
 
     def choices(self, override: Override) -> list[Override]:
         """The single-valued overrides that a sweep stands for; group options that do not exist are replaced."""
@@ -90,6 +106,11 @@ class _Reviewer:
             singles = [override]
         if not self._is_group(override):
             return singles
+        if override.key_or_group.partition("/")[0] == PLANS:
+            self.faults.append(
+                f"{_text(override)}: a plan is no choice of a run; it is run by dpo-lab sweep {override.value()}"
+            )
+            return []
         known = [self._known_option(single) for single in singles]
         return [option for option in known if option is not None]
 

@@ -1,6 +1,8 @@
 """The loader: one element is everything one optimizer step sees."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from typing import final
 
 from dpo_lab.data.batch import Collate, Item
 from dpo_lab.data.encoded import EncodedDataset
@@ -12,6 +14,9 @@ from dpo_lab.types import Window
 
 class WindowLoader:
     """Windows of `global_batch_size` items, in an order that is a pure function of (seed, epoch).
+
+    With `global_batch_tokens` a window ends before that where its tokens are as many; how many windows an epoch has
+    then depends on its order, so on the epoch.
 
     One pass of ``for`` ends with an epoch. The last window of an epoch is smaller where the items do not divide;
     none is dropped. A pass goes on where the one before stopped, be it in another process (`state_dict`): so no
@@ -28,6 +33,7 @@ class WindowLoader:
         seed: int,
         shuffle: bool,
         global_batch_size: int,
+        global_batch_tokens: int | None = None,
         micro_batch_size: int | None = None,
         micro_batch_tokens: int | None = None,
         is_continued: bool = True,
@@ -38,6 +44,8 @@ class WindowLoader:
         Args:
             view: what an item is, and what is read off the data for it.
             global_batch_size: items an optimizer step, over all ranks.
+            global_batch_tokens: tokens an optimizer step, over all ranks: of each item its prompt once and its
+                responses. An item with more than that is a step of its own. None: any number.
             micro_batch_size: items this rank computes at a time; None: its whole share of the window.
             micro_batch_tokens: tokens it computes at a time, each prompt counted once; an item with more than that is
                 computed alone. None: any number.
@@ -52,27 +60,54 @@ class WindowLoader:
         self.dataset, self.view, self.collate = dataset, view, collate
         self.items = dataset.items(view)
         self.seed, self.shuffle = seed, shuffle
+        self.global_batch_size, self.global_batch_tokens = global_batch_size, global_batch_tokens
         self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
         self.rank, self.num_ranks = rank, num_ranks
-        self.bounds = window_bounds(len(self.items), global_batch_size, num_ranks)
+        self._bounds = window_bounds(len(self.items), global_batch_size, num_ranks)
+        if global_batch_tokens is not None:
+            self._sizes = [dataset.num_tokens([item]) for item in self.items]
+            self._bounds_of_epoch: tuple[int, list[tuple[int, int]]] | None = None
+            self._least = max(num_ranks, 1)
         self._epoch, self._position = 0, 0
         self.is_continued = is_continued
 
     def __len__(self) -> int:
-        """Windows, that is optimizer steps, an epoch."""
-        return len(self.bounds)
+        """Windows, that is optimizer steps, of the epoch that the next pass begins or goes on with."""
+        return len(self._bounds_in(self._epoch + self._is_over()))
+
+    def num_windows(self, num_epochs: int) -> int:
+        """Optimizer steps of the first `num_epochs` epochs."""
+        if self.global_batch_tokens is None:
+            return num_epochs * len(self._bounds)
+        return sum(len(self._bounds_in(epoch)) for epoch in range(num_epochs))
 
     def __iter__(self) -> Iterator[Window]:
         # Nothing moves before the first window is asked for: Lightning calls iter() before it loads a state, and
         # never runs an iterator to its end, so an epoch cannot be counted after the loop.
         if not self.is_continued:
             self._epoch, self._position = 0, 0
-        elif self._position == len(self):
+        elif self._is_over():
             self._epoch, self._position = self._epoch + 1, 0
-        order = epoch_order(self.seed, self._epoch, len(self.items), self.shuffle)
-        for position in range(self._position, len(self)):
+        order, bounds = self._order(self._epoch), self._bounds_in(self._epoch)
+        for position in range(self._position, len(bounds)):
             self._position = position + 1
-            yield self._window(order, position)
+            yield self._window(order, bounds[position])
+
+    def of_all_ranks(self) -> "WindowLoader":
+        """The same windows from the beginning, whole; this loader does not move."""
+        whole = copy(self)
+        whole.rank, whole.num_ranks, whole._epoch, whole._position = 0, 1, 0, 0
+        return whole
+
+    def whole_windows(self, rank: int, num_ranks: int) -> "WholeWindows":
+        """Every `num_ranks`-th window of the first epoch, whole, from window `rank` on."""
+        return WholeWindows(self.of_all_ranks(), rank, num_ranks)
+
+    def first_epoch(self, positions: Iterable[int]) -> Iterator[Window]:
+        """Some windows of the first epoch; an empty one for a position behind its end."""
+        order, bounds = self._order(0), self._bounds_in(0)
+        for position in positions:
+            yield self._window(order, bounds[position]) if position < len(bounds) else ()
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, and how many of its windows were yielded."""
@@ -84,15 +119,33 @@ class WindowLoader:
         Raises:
             DataError: if `state` is of an epoch with more windows than this one has.
         """
-        if state["position"] > len(self):
+        num_windows = len(self._bounds_in(state["epoch"]))
+        if state["position"] > num_windows:
             raise DataError(
-                f"the checkpoint stands at window {state['position']} of an epoch, and this data has {len(self)}: "
+                f"the checkpoint stands at window {state['position']} of an epoch, and this data has {num_windows}: "
                 "it was written with other data or another batch size. Start a new run, or restore those."
             )
         self._epoch, self._position = state["epoch"], state["position"]
 
-    def _window(self, order: list[int], position: int) -> Window:
-        start, stop = self.bounds[position]
+    def _is_over(self) -> bool:
+        """Whether the next pass begins an epoch."""
+        return self.is_continued and self._position == len(self._bounds_in(self._epoch))
+
+    def _order(self, epoch: int) -> list[int]:
+        return epoch_order(self.seed, epoch, len(self.items), self.shuffle)
+
+    def _bounds_in(self, epoch: int) -> list[tuple[int, int]]:
+        """(start, stop) of each window of an epoch."""
+        if self.global_batch_tokens is None:
+            return self._bounds
+        if self._bounds_of_epoch is None or self._bounds_of_epoch[0] != epoch:
+            sizes = [self._sizes[index] for index in self._order(epoch)]
+            bounds = token_bounds(sizes, self.global_batch_tokens, self.global_batch_size, self._least)
+            self._bounds_of_epoch = epoch, bounds
+        return self._bounds_of_epoch[1]
+
+    def _window(self, order: list[int], bounds: tuple[int, int]) -> Window:
+        start, stop = bounds
         window = [self.items[index] for index in order[start:stop]]
         if "drift" in self.view.wanted:
             window = self.dataset.borrow(window)
@@ -117,6 +170,24 @@ class WindowLoader:
         yield taken
 
 
+@final
+class WholeWindows:
+    """One rank's windows where no window is shared: a loss that sees a whole window sees it as one process does.
+
+    All ranks have as many, so that they stay in step; the last may be empty.
+    """
+
+    def __init__(self, loader: WindowLoader, rank: int, num_ranks: int):
+        self._loader = loader
+        self._rank, self._num_ranks = rank, num_ranks
+
+    def __len__(self) -> int:
+        return -(-len(self._loader) // self._num_ranks)
+
+    def __iter__(self) -> Iterator[Window]:
+        return self._loader.first_epoch(range(self._rank, len(self) * self._num_ranks, self._num_ranks))
+
+
 def window_bounds(num_items: int, global_batch_size: int, num_ranks: int) -> list[tuple[int, int]]:
     """(start, stop) of each window. A tail with fewer items than ranks joins the window before it.
 
@@ -135,3 +206,23 @@ def window_bounds(num_items: int, global_batch_size: int, num_ranks: int) -> lis
     if num_items - starts[-1] < num_ranks:
         starts.pop()
     return list(zip(starts, [*starts[1:], num_items], strict=True))
+
+
+def token_bounds(sizes: Sequence[int], most_tokens: int, most_items: int, num_ranks: int) -> list[tuple[int, int]]:
+    """(start, stop) of windows of items of so many tokens, in order, each as large as both bounds allow.
+
+    No window has fewer items than ranks, whatever their tokens; a tail with fewer joins the window before it.
+
+    >>> token_bounds([3, 4, 9, 1, 1, 1, 1], 8, 3, 1)
+    [(0, 2), (2, 3), (3, 6), (6, 7)]
+    """
+    bounds, start, total = [], 0, 0
+    for at, size in enumerate(sizes):
+        num = at - start
+        if num >= num_ranks and (num == most_items or total + size > most_tokens):
+            bounds.append((start, at))
+            start, total = at, 0
+        total += size
+    if len(sizes) - start < num_ranks and bounds:
+        start = bounds.pop()[0]
+    return [*bounds, (start, len(sizes))]

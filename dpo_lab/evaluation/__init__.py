@@ -1,0 +1,1 @@
+"""How good answers are, where the data knows the right ones: classes and spans."""

@@ -1,5 +1,6 @@
 """`logger=wandb`: mirrors a run to Weights & Biases, online or into files to send later."""
 
+import glob
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from dpo_lab.logger.logger import Logger
 from dpo_lab.logger.wandb_account import has_key, quiet_environment, restore_environment
 from dpo_lab.ranges import PositiveInt
 from dpo_lab.run.folder import RunFolder, Status
+from dpo_lab.run.mirror import MIRRORED, copy_record
 from dpo_lab.run.read import read_rows
 from dpo_lab.run.redaction import redact
 
@@ -32,6 +34,7 @@ def wandb(
     job_type: str = "train",
     tags: list[str] | None = None,
     samples: bool = True,
+    record: bool = True,
     every_n_steps: PositiveInt = 1,
 ) -> Logger:
     """Mirror a run to W&B.
@@ -42,18 +45,23 @@ def wandb(
         project, entity, job_type, tags: as in W&B.
         group: null takes the id of the sweep, where there is one.
         samples: whether texts (the table of samples) may go to W&B.
+        record: whether config.yaml, run.json (versions, machine, hashes), fingerprints.json and metrics.jsonl go along,
+            from which ``dpo-lab reproduce`` makes the run again.
         every_n_steps: log every n-th training step.
     """
     settings = {"project": project, "entity": entity, "group": group, "job_type": job_type, "tags": tags or []}
-    return WandbLogger(mode, settings, samples, every_n_steps)
+    return WandbLogger(mode, settings, samples, record, every_n_steps)
 
 
 @final
 class WandbLogger(Logger):
     """One run, one W&B run, of its own id. Trouble after `start` is said once and never ends the run."""
 
-    def __init__(self, mode: Mode, settings: Mapping[str, Any], samples: bool, every_n_steps: int) -> None:
+    def __init__(
+        self, mode: Mode, settings: Mapping[str, Any], samples: bool, record: bool, every_n_steps: int
+    ) -> None:
         self.every_n_steps = every_n_steps
+        self._record = record
         self._mode = mode
         self._settings = dict(settings)
         self._samples = samples
@@ -102,6 +110,7 @@ class WandbLogger(Logger):
             for row in read_rows(run.path / "metrics.jsonl"):
                 self.metrics(int(row["step"]), row)
         run.update(wandb={"id": self._wandb_run.id, "mode": self._mode_used, **self._address()})
+        self._keep_record("running")  # a process that is killed cannot do it at its end
 
     def metrics(self, step: int, row: Mapping[str, float]) -> None:
         self._attempt("metrics", lambda: self._wandb_run.log({**row, "step": step}))
@@ -116,11 +125,25 @@ class WandbLogger(Logger):
     def finish(self, status: Status) -> None:
         if self._wandb_run is None:
             return
+        self._keep_record(status)
         self._attempt("finish", lambda: self._wandb_run.finish(exit_code=_EXIT_CODES.get(status, 1)))
         restore_environment(self._environment)
         self._wandb_run = None
         if self._mode_used == "offline" or self._in_trouble:
             print(f"W&B: kept on this machine; to send it: wandb sync {self._to_sync}", file=sys.stderr)
+
+    def _keep_record(self, status: Status) -> None:
+        """Put what `dpo-lab reproduce` needs among the files of the W&B run."""
+        run = self._folder
+        if not self._record or run is None:
+            return
+
+        def keep() -> None:
+            run.flush()
+            copy_record(run.path, {**run.info, "status": status}, Path(self._wandb_run.dir) / MIRRORED)
+            self._wandb_run.save(f"{glob.escape(self._wandb_run.dir)}/{MIRRORED}/*", self._wandb_run.dir, "now")
+
+        self._attempt("record", keep)
 
     def _open(self, mode: str, run: RunFolder, config: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         import wandb as service

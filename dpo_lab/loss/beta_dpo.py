@@ -83,18 +83,20 @@ def beta_dpo(
     new = _update(state, constant, momentum)
     kept = _choose(constant, new, pairs, generator, len(ratio), keep_fraction)
     # In ascending order, so that the order of the rows does not show in the rounding.
-    excess = constant[kept].sort().values.mean() - new["threshold"]
+    usual = new["threshold"]
+    excess = constant[kept].sort().values.mean() - usual if len(kept) else torch.zeros_like(usual)
     strength = (beta * (1 + alpha * excess)).clamp(min=min_beta).to(margin.dtype)
     loss = -logsigmoid(strength * margin)
     weight = loss.new_zeros(loss.shape).index_fill(0, kept, 1)
-    extra = {"beta": strength.reshape(1), "threshold": new["threshold"].to(loss.dtype).reshape(1), "kept": weight}
+    extra = {"beta": strength.reshape(1), "threshold": usual.to(loss.dtype).reshape(1), "kept": weight}
     return LossOutput(loss=loss, weight=weight, reward=beta * ratio.detach(), extra=extra, state=new)
 
 
 def _update(state: State, margin: Float[Tensor, " p"], momentum: float) -> State:
-    """Moving averages of the mean and the standard deviation of the margins, nats."""
+    """Moving averages of the mean and the deviation of the margins, nats; as they were where there are none."""
     values = margin.sort().values
-    observed = {"threshold": values.mean()} | ({"spread": values.std()} if len(values) > 1 else {})
+    observed = {"threshold": values.mean()} if len(values) else {}
+    observed |= {"spread": values.std()} if len(values) > 1 else {}
     zero = values.new_zeros(())
     before = {name: state[name].to(zero) if name in state else zero for name in ("threshold", "spread")}
     return before | {name: momentum * before[name] + (1 - momentum) * value for name, value in observed.items()}

@@ -12,15 +12,16 @@ from dpo_lab.model.attention_choice import Attention, choose_attention
 from dpo_lab.model.decisions import decision_mask
 from dpo_lab.model.flex_attention import Kernel, choose_kernel, head_width
 from dpo_lab.model.generation import draw_responses
-from dpo_lab.model.grouped_scoring import collate_groups, grouped_distribution, grouped_log_prob, ungroup
+from dpo_lab.model.grouped_scoring import collate_groups, grouped_choices, grouped_log_prob, ungroup
 from dpo_lab.model.loading import CAUSAL_LM, ModelKind
 from dpo_lab.model.lora import Loaded
-from dpo_lab.model.padded_scoring import collate_padded, padded_distribution, padded_log_prob
+from dpo_lab.model.padded_scoring import collate_padded, padded_choices, padded_log_prob
 from dpo_lab.model.policy import Inputs
 from dpo_lab.model.positions import known_positions
 from dpo_lab.model.quantization import Quantization
 from dpo_lab.model.text_encoding import TextEncoder
 from dpo_lab.model.transformers_policy import Dtype, TransformersPolicy
+from dpo_lab.reductions import Choices
 from dpo_lab.types import Encoded, Example, LogProbs
 
 
@@ -103,9 +104,13 @@ class CausalLM(TransformersPolicy):
         return padded_log_prob(self.model, self._padded(inputs))
 
     def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+        log_probs, choices = self.log_prob_and_choices(inputs)
+        return log_probs, choices.dense()
+
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         if self._is_grouped(inputs):
-            return grouped_distribution(self.model, inputs, kernel=self.kernel)
-        return padded_distribution(self.model, self._padded(inputs))
+            return grouped_choices(self.model, inputs, kernel=self.kernel)
+        return padded_choices(self.model, self._padded(inputs))
 
     def _is_grouped(self, inputs: Inputs) -> bool:
         return "spans" in inputs and self.attention != "padded"

@@ -31,6 +31,7 @@ class Classifier(EncoderPolicy):
     """
 
     kind: ClassVar[ModelKind] = SEQUENCE_CLASSIFIER
+    num_decisions: ClassVar[int | None] = 1
 
     def __init__(self, model: Any, tokenizer: Any, *, token_dropout: float = 0.0, **options: Any):
         """

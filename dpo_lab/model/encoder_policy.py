@@ -44,6 +44,11 @@ class EncoderPolicy(TransformersPolicy):
             limits.append(self.tokenizer.model_max_length)
         return min((limit for limit in limits if limit is not None), default=None)
 
+    @property
+    def longest_row(self) -> int | None:
+        """Tokens that the model itself can read at a time; None where nothing bounds it."""
+        return self.max_positions
+
     def pad(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """`input_ids[r, l]` and `attention_mask[r, l]`, padded on the right."""
         width = max(len(row) for row in rows)

@@ -31,6 +31,11 @@ def tensor_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_of_each(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """A hash of 16 hex digits of each tensor, by which one that has changed is found."""
+    return {name: tensor_fingerprint({name: tensor})[:16] for name, tensor in sorted(tensors.items())}
+
+
 def model_fingerprint(model: Any, weights: Mapping[str, Tensor] | None = None) -> str:
     """sha256 over the weights of a transformers model and its config, without dropout rates, versions and paths.
 

@@ -159,6 +159,7 @@ def flex_attend(
     *,
     scale: float | None,
     softcap: float | None,
+    sinks: Float[Tensor, " h"] | None = None,
 ) -> Float[Tensor, "1 h l e"]:
     """Attention of the whole row under `mask`, in the dtype of autocast where that is on."""
     device_type = query.device.type
@@ -169,9 +170,21 @@ def flex_attend(
     if num_sharing & (num_sharing - 1):  # the kernel for short rows takes powers of two
         key, value = (part.repeat_interleave(num_sharing, dim=1) for part in (key, value))
     score = None if softcap is None else _capped(_bound(softcap, query.device))
-    return _flex(device_type)(
-        query, key, value, score_mod=score, block_mask=mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-    )
+    options: dict[str, Any] = {"score_mod": score, "block_mask": mask, "scale": scale}
+    options["enable_gqa"] = query.shape[1] != key.shape[1]
+    if sinks is None:
+        return _flex(device_type)(query, key, value, **options)
+    both: Any = _flex(device_type)(query, key, value, **options, return_aux=_with_lse())
+    attended, scores = both
+    # Beside scores of e^lse in all, a sink of e^s leaves e^lse / (e^lse + e^s) of them.
+    left = torch.sigmoid(scores.lse.float() - sinks.float()[None, :, None])
+    return (attended * left[..., None]).to(attended.dtype)
+
+
+def _with_lse() -> Any:
+    from torch.nn.attention.flex_attention import AuxRequest
+
+    return AuxRequest(lse=True)
 
 
 def _capped(bound: Tensor) -> Callable[..., Tensor]:

@@ -8,7 +8,7 @@ however many responses it has, and nothing is padded.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,20 @@ from dpo_lab.model.flex_attention import RowMasks, flex_attend
 from dpo_lab.model.spans import Span, group_spans
 
 NAME = "dpo_lab_grouped"
+
+
+class _How(NamedTuple):
+    """How scores become weights."""
+
+    window: int | None
+    softcap: float | None
+    sinks: Tensor | None
+    scale: float | None
+    dropout: float
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"scale": self.scale, "dropout_p": self.dropout}
 
 
 @contextmanager
@@ -53,10 +67,12 @@ def _attend(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Float[Tensor, " h"] | None = None,
     windows: set[int | None] | None = None,
     **ignored: Any,
 ) -> tuple[Float[Tensor, "1 l h e"], None]:
-    """What transformers asks of an attention function. `ignored` are settings of other implementations.
+    """What transformers asks of an attention function. `s_aux` are sinks: of each head a score that takes its share of
+    the softmax and gives nothing (gpt-oss). `ignored` are settings of other implementations.
 
     Under `masks` the row is one call, otherwise each group of `spans` a few.
     """
@@ -64,23 +80,24 @@ def _attend(
         windows.add(sliding_window)
     if masks is not None:
         assert not (module.training and dropout), "FlexAttention has no dropout"
-        attended = flex_attend(query, key, value, masks.of(sliding_window), scale=scaling, softcap=softcap)
+        mask = masks.of(sliding_window)
+        attended = flex_attend(query, key, value, mask, scale=scaling, softcap=softcap, sinks=s_aux)
         return attended.transpose(1, 2), None
     num_heads = query.shape[1]
     if key.shape[1] != num_heads:
         key, value = (each.repeat_interleave(num_heads // each.shape[1], dim=1) for each in (key, value))
-    settings = {"scale": scaling, "dropout_p": dropout if module.training else 0.0}
+    how = _How(sliding_window, softcap, s_aux, scaling, dropout if module.training else 0.0)
     parts = []
     groups = group_spans(spans)
     if torch.compiler.is_compiling():  # torch 2.13 compiles a split of such sizes into a name that it never sets
         for group in groups:
-            parts += _attend_group(group, 0, query, key, value, sliding_window, softcap, settings)
+            parts += _attend_group(group, 0, query, key, value, how)
     else:  # cut into groups first: the gradient of a slice is as large as what it was cut from
         sizes = [group[-1].end - group[0].prompt_at for group in groups]
         cut = [each.split(sizes, dim=2) for each in (query, key, value)]
         for group, queries, keys, values in zip(groups, cut[0], cut[1], cut[2], strict=True):
             first = group[0].prompt_at
-            parts += _attend_group(group, first, queries, keys, values, sliding_window, softcap, settings)
+            parts += _attend_group(group, first, queries, keys, values, how)
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
@@ -90,9 +107,7 @@ def _attend_group(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    sliding_window: int | None,
-    softcap: float | None,
-    settings: dict[str, Any],
+    how: _How,
 ) -> list[Tensor]:
     """Of one prompt and its responses, in order: one causal attention over the prompt and the first response, and one
     for each other response over the prompt and itself. The tensors begin at position `origin` of the row."""
@@ -106,28 +121,20 @@ def _attend_group(
         if number:
             keys = torch.cat([key[:, :, prompt], keys], dim=2)
             values = torch.cat([value[:, :, prompt], values], dim=2)
-        attended.append(_causal(query[:, :, rows], keys, values, sliding_window, softcap, settings))
+        attended.append(_causal(query[:, :, rows], keys, values, how))
     return attended
 
 
-def _causal(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    sliding_window: int | None,
-    softcap: float | None,
-    settings: dict[str, Any],
-) -> Tensor:
+def _causal(query: Tensor, key: Tensor, value: Tensor, how: _How) -> Tensor:
     """Queries are the last of the keys' positions; each sees itself and what stands before it, as far as the window."""
     num_queries, num_keys = query.shape[2], key.shape[2]
-    is_cut = sliding_window is not None and num_keys > sliding_window
-    if softcap is not None:
-        mask = _lower_right(num_queries, num_keys, sliding_window, query.device)
-        return _softcapped(query, key, value, mask, softcap, settings)
-    if num_queries == num_keys and not is_cut:
-        return scaled_dot_product_attention(query, key, value, is_causal=True, **settings)
-    mask = _lower_right(num_queries, num_keys, sliding_window, query.device)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings)
+    is_cut = how.window is not None and num_keys > how.window
+    if how.softcap is None and how.sinks is None and num_queries == num_keys and not is_cut:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, **how.settings)
+    mask = _lower_right(num_queries, num_keys, how.window, query.device)
+    if how.softcap is None and how.sinks is None:
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, **how.settings)
+    return _by_hand(query, key, value, mask, how)
 
 
 def _lower_right(
@@ -141,11 +148,15 @@ def _lower_right(
     return seen if sliding_window is None else seen & (distance < sliding_window)
 
 
-def _softcapped(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, softcap: float, settings: dict[str, Any]
-) -> Tensor:
-    """Scores bounded by tanh before the softmax, as Gemma 2 has them; torch's fused attention cannot."""
-    scale = query.shape[-1] ** -0.5 if settings["scale"] is None else settings["scale"]
-    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * scale / softcap)
-    weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1, dtype=torch.float32).to(query.dtype)
-    return torch.nn.functional.dropout(weights, settings["dropout_p"]) @ value
+def _by_hand(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, how: _How) -> Tensor:
+    """What torch's fused attention cannot: scores bounded by tanh before the softmax (Gemma 2), and sinks."""
+    scale = query.shape[-1] ** -0.5 if how.scale is None else how.scale
+    scores = query @ key.transpose(2, 3) * scale
+    if how.softcap is not None:
+        scores = how.softcap * torch.tanh(scores / how.softcap)
+    scores = scores.masked_fill(~mask, -torch.inf)
+    if how.sinks is not None:
+        sinks = how.sinks.to(scores.dtype)[None, :, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, sinks], dim=-1)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32)[..., : key.shape[2]].to(query.dtype)
+    return torch.nn.functional.dropout(weights, how.dropout) @ value

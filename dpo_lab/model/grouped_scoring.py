@@ -14,6 +14,7 @@ from dpo_lab.model.flex_attention import Kernel, RowMasks
 from dpo_lab.model.grouped_attention import grouped_attention
 from dpo_lab.model.policy import Inputs
 from dpo_lab.model.spans import read_spans
+from dpo_lab.reductions import Choices, scattered
 from dpo_lab.types import Encoded, LogProbs
 
 HEAD_BYTES = 2**28
@@ -78,18 +79,23 @@ def grouped_log_prob(model: Any, inputs: Inputs, *, kernel: Kernel = "loop") -> 
     """Log-probability of every decision, float32 or wider, nats; of what `collate_groups` gave."""
     flat = decision_log_probs(model, decided_hidden(model, inputs, kernel=kernel), inputs["target"])
     mask = decision_mask(inputs["response_length"])
-    return LogProbs(flat.new_zeros(mask.shape).masked_scatter(mask, flat), mask)
+    return LogProbs(scattered(flat, mask), mask)
 
 
-def grouped_distribution(
-    model: Any, inputs: Inputs, *, kernel: Kernel = "loop"
-) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+def grouped_choices(model: Any, inputs: Inputs, *, kernel: Kernel = "loop") -> tuple[LogProbs, Choices]:
     """What `grouped_log_prob` gives, and the log-probability of every choice at every decision, nats."""
-    flat = decision_logits(model, decided_hidden(model, inputs, kernel=kernel)).log_softmax(-1)
+    hidden, mask = decided_hidden(model, inputs, kernel=kernel), decision_mask(inputs["response_length"])
+    num = num_at_a_time(model)
+
+    def distribution(some: Tensor) -> Tensor:
+        return decision_logits(model, some).log_softmax(-1)
+
+    if len(hidden) > num:
+        token = decision_log_probs(model, hidden, inputs["target"])
+        return LogProbs(scattered(token, mask), mask), Choices(hidden, distribution, mask, num)
+    flat = distribution(hidden)
     token = flat.gather(-1, inputs["target"][:, None])[:, 0]
-    mask = decision_mask(inputs["response_length"])
-    scattered = flat.new_zeros(*mask.shape, flat.shape[-1]).masked_scatter(mask[..., None], flat)
-    return LogProbs(token.new_zeros(mask.shape).masked_scatter(mask, token), mask), scattered
+    return LogProbs(scattered(token, mask), mask), Choices.of_decisions(flat, mask)
 
 
 def decided_hidden(
@@ -114,21 +120,29 @@ def decided_hidden(
 
 def decision_log_probs(model: Any, hidden: Float[Tensor, " d h"], target: Int[Tensor, " d"]) -> Float[Tensor, " d"]:
     """log-probability of each `target`, float32 or wider, nats; at most `HEAD_BYTES` of logits are held at a time."""
-    num_at_a_time = max(1, HEAD_BYTES // (4 * model.get_output_embeddings().weight.shape[0]))
-    if len(hidden) <= num_at_a_time:
+    num = num_at_a_time(model)
+    if len(hidden) <= num:
         return _log_probs(model, hidden, target)
-    parts = zip(hidden.split(num_at_a_time), target.split(num_at_a_time), strict=True)
+    parts = zip(hidden.split(num), target.split(num), strict=True)
     if not torch.is_grad_enabled():
         return torch.cat([_log_probs(model, *part) for part in parts])
     chunks = [checkpoint(_log_probs, model, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
     return torch.cat([chunk for chunk in chunks if isinstance(chunk, Tensor)])
 
 
+def num_at_a_time(model: Any) -> int:
+    """Decisions whose logits are `HEAD_BYTES`, 1 at least."""
+    return max(1, HEAD_BYTES // (4 * model.get_output_embeddings().weight.shape[0]))
+
+
 def decision_logits(model: Any, hidden: Float[Tensor, " d h"]) -> Float[Tensor, " d v"]:
     """What the model's head makes of hidden states, in float32 or wider."""
-    logits = model.get_output_embeddings()(hidden)
+    config = model.config.get_text_config()
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    # Of Cohere and Granite. Hidden states times a number have logits times it, and are far fewer.
+    logits = model.get_output_embeddings()(hidden if scale == 1 else hidden * scale)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    bound = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    bound = getattr(config, "final_logit_softcapping", None)
     return logits if bound is None else bound * torch.tanh(logits / bound)
 
 

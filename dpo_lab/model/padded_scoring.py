@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dpo_lab.model.decisions import decision_mask
 from dpo_lab.model.policy import Inputs
+from dpo_lab.reductions import Choices
 from dpo_lab.types import Encoded, LogProbs
 
 
@@ -44,13 +45,13 @@ def padded_log_prob(model: Any, inputs: Inputs) -> LogProbs:
     return LogProbs(torch.where(mask, token, 0.0), mask)
 
 
-def padded_distribution(model: Any, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+def padded_choices(model: Any, inputs: Inputs) -> tuple[LogProbs, Choices]:
     """What `padded_log_prob` gives, and the log-probability of every choice at every decision, nats."""
     decided, target, mask = _decide(model, inputs)
     with torch.autocast(device_type=target.device.type, enabled=False):
         distribution = torch.log_softmax(decided, dim=-1)
         token = distribution.gather(-1, target[..., None]).squeeze(-1)
-    return LogProbs(torch.where(mask, token, 0.0), mask), distribution
+    return LogProbs(torch.where(mask, token, 0.0), mask), Choices.held(distribution, mask)
 
 
 def _decide(model: Any, inputs: Inputs) -> tuple[Float[Tensor, " n t v"], Int[Tensor, " n t"], Bool[Tensor, " n t"]]:

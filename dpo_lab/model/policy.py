@@ -1,16 +1,17 @@
 """What every policy gives, whatever kind of model it is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dpo_lab.model.adapter import Adapter
+from dpo_lab.reductions import Choices
 from dpo_lab.types import Encoded, Example, LogProbs
 
 Inputs = dict[str, Tensor]
@@ -21,10 +22,13 @@ class Policy(ABC, nn.Module):
 
     Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
 
-    `adapter`: what alone is trained in a model that stays as it is; None where the whole model is. `tokenizer`:
-    transformers' own; None where there is none.
+    `num_decisions` of every response; None where responses differ in length. `cannot_give`: ingredients of a loss that
+    responses of this kind have not, and why. `adapter`: what alone is trained in a model that stays as it is; None
+    where the whole model is. `tokenizer`: transformers' own; None where there is none.
     """
 
+    num_decisions: ClassVar[int | None] = None
+    cannot_give: ClassVar[Mapping[str, str]] = {}
     adapter: Adapter | None = None
     tokenizer: Any | None = None
 
@@ -62,9 +66,14 @@ class Policy(ABC, nn.Module):
     def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
         """What `log_prob` gives, and the log-probability of every choice v at every decision, nats.
 
-        Costs one number for each choice: for losses that reduce whole distributions, and no others. Where the mask is
-        False the distribution holds some finite number.
+        Where the mask is False the distribution holds some finite number. It takes one number for each choice, all at
+        once: what reduces it takes `log_prob_and_choices`.
         """
+
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
+        """The same for losses that reduce whole distributions; a policy with many choices never holds them all."""
+        log_probs, distribution = self.log_prob_and_distribution(inputs)
+        return log_probs, Choices.held(distribution, log_probs.mask)
 
     @abstractmethod
     def sample(self, prompts: Sequence[Encoded], *, generator: torch.Generator, max_new_tokens: int) -> list[list[int]]:
@@ -112,6 +121,11 @@ class Policy(ABC, nn.Module):
     @abstractmethod
     def encoding_fingerprint(self) -> str:
         """Hash of everything that `encode` depends on: tokenizer, special tokens, chat template."""
+
+    @property
+    def without_gradient(self) -> tuple[str, ...]:
+        """Tensors that change no log-probability, so that their gradient is zero in any loss; by their names."""
+        return ()
 
     @property
     @abstractmethod

@@ -1,6 +1,6 @@
 """A span reader as a policy: a response is two decisions, the first and the last token of a span of the passage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, final
 
 import torch
@@ -43,6 +43,8 @@ class SpanReader(EncoderPolicy):
     """
 
     kind: ClassVar[ModelKind] = SPAN_READER
+    num_decisions: ClassVar[int | None] = 2
+    cannot_give: ClassVar[Mapping[str, str]] = {"drift": "a span of one passage is no span of another"}
 
     def __init__(self, model: Any, tokenizer: Any, *, window: int, stride: int, **options: Any):
         """
@@ -77,6 +79,16 @@ class SpanReader(EncoderPolicy):
     def max_positions(self) -> None:
         """Longer passages are read in windows."""
         return None
+
+    @property
+    def without_gradient(self) -> tuple[str, ...]:
+        """The bias of the head: it moves all tokens of a passage alike, which a softmax over them does not see."""
+        biases = [name for name, tensor in self.named_parameters() if name.endswith(".bias") and tensor.shape == (2,)]
+        return tuple(biases)
+
+    @property
+    def longest_row(self) -> int:
+        return self.window
 
     @property
     def scoring(self) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.ranges import NonNegativeInt
+from dpo_lab.reductions import Choices
 from dpo_lab.reference.cached import CachedReference
 from dpo_lab.reference.frozen import Cache
 from dpo_lab.reference.reference import Reference
@@ -94,10 +95,11 @@ class AdapterOffReference(Reference):
             return self._policy.log_prob(inputs)
 
     @torch.no_grad()
-    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         self.num_forward_passes += 1
+        # What is made of it later passes the output head alone, which never has an adapter.
         with self._evaluating(), self._exchanged():
-            return self._policy.log_prob_and_distribution(inputs)
+            return self._policy.log_prob_and_choices(inputs)
 
     def _exchanged(self) -> AbstractContextManager[None]:
         return self._adapter.off() if self._start is None else self._adapter.replaced_by(self._start)

@@ -7,11 +7,12 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.policy import Inputs, Policy
+from dpo_lab.reductions import Choices
 from dpo_lab.reference.cache_store import CacheStore
 from dpo_lab.reference.cache_use import CacheMismatchError, CacheUse, KeyedGroups, MissingRowsError, Say
 from dpo_lab.reference.reference import Reference
@@ -87,10 +88,10 @@ class CachedReference(Reference):
         return LogProbs(torch.from_numpy(store.take(rows, mask.shape[1])).to(mask.device), mask)
 
     @torch.no_grad()
-    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         """Computed: whole distributions are not kept, at one number for each word of the vocabulary."""
         self.num_forward_passes += 1
-        return self._awake().log_prob_and_distribution(inputs)
+        return self._awake().log_prob_and_choices(inputs)
 
     def to(self, device: torch.device) -> None:
         """Have it compute on `device`, to which weights are moved when something has to be computed."""

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.ranges import Fraction, PositiveInt
+from dpo_lab.reductions import Choices
 from dpo_lab.reference.moving import MovingReference
 from dpo_lab.types import LogProbs
 
@@ -56,9 +57,9 @@ class EmaReference(MovingReference):
         return self._policy.log_prob(inputs)
 
     @torch.no_grad()
-    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         self.num_forward_passes += 1
-        return self._policy.log_prob_and_distribution(inputs)
+        return self._policy.log_prob_and_choices(inputs)
 
     @torch.no_grad()
     def follow(self, policy: Policy, step: int) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Literal, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.ranges import NonNegativeInt
+from dpo_lab.reductions import Choices
 from dpo_lab.reference.cached import CachedReference
 from dpo_lab.reference.reference import Reference
 from dpo_lab.types import LogProbs
@@ -68,9 +69,9 @@ class FrozenReference(Reference):
         return self._policy.log_prob(inputs)
 
     @torch.no_grad()
-    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         self.num_forward_passes += 1
-        return self._policy.log_prob_and_distribution(inputs)
+        return self._policy.log_prob_and_choices(inputs)
 
     def to(self, device: torch.device) -> None:
         self._policy.to(device)

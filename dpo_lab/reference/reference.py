@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from dpo_lab.model.policy import Inputs
+from dpo_lab.reductions import Choices
 from dpo_lab.types import LogProbs
 
 
@@ -32,7 +33,7 @@ class Reference(ABC):
         """
 
     @abstractmethod
-    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         """`log_prob`, and the log-probability of every choice v at every decision, nats, without gradient.
 
         Raises:

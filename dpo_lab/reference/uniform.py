@@ -3,10 +3,11 @@
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from dpo_lab.model.policy import Inputs, Policy
+from dpo_lab.reductions import Choices
 from dpo_lab.reference.reference import Reference
 from dpo_lab.types import LogProbs
 
@@ -34,7 +35,7 @@ class UniformReference(Reference):
         mask = self._decision_mask(inputs)
         return LogProbs(torch.zeros(mask.shape, device=mask.device), mask)
 
-    def log_prob_and_distribution(self, inputs: Inputs) -> tuple[LogProbs, Float[Tensor, " n t v"]]:
+    def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         raise TypeError("reference=uniform is no distribution over the choices of a decision")
 
     def to(self, device: torch.device) -> None:

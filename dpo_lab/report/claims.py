@@ -13,7 +13,7 @@ from dpo_lab.report.cells import Cell, choose_cells
 from dpo_lab.report.compare import ALPHA, INDISTINCT, differences_by_seed, lower_is_better
 from dpo_lab.report.equal_kl import compare_lines, families
 from dpo_lab.report.select import parse_conditions, shown
-from dpo_lab.report.statistics import PairedTest, holm, minimum_detectable, paired_test
+from dpo_lab.report.statistics import Array, PairedTest, best_of_sides, holm, minimum_detectable, paired_test
 
 PLACES = ("equal_beta", "equal_kl", "best")
 HOLDS, REFUTED = "holds", "refuted"
@@ -122,9 +122,12 @@ def _check(claim: Claim, cells: Sequence[Cell]) -> Checked:
         raise UserError(f"claim {claim.name!r}: better and worse both name {both[0]}")
     if not any(claim.metric in run.curves for cell in (*better, *worse) for run in cell.runs.values()):
         raise UserError(f"claim {claim.name!r}: no run of its cells has the metric {claim.metric}")
-    differences, note = _PLACES[claim.at](better, worse, claim.metric)
-    sign = -1 if lower_is_better(claim.metric) else 1
-    test = paired_test([sign * difference - claim.by for difference in differences])
+    if claim.at == "best":
+        test, note = _at_best(better, worse, claim)
+    else:
+        differences, note = _PLACES[claim.at](better, worse, claim.metric)
+        sign = -1 if lower_is_better(claim.metric) else 1
+        test = paired_test([sign * difference - claim.by for difference in differences])
     return Checked(claim, test, float("nan"), INDISTINCT, float("nan"), note)
 
 
@@ -156,26 +159,33 @@ def _at_equal_kl(better: Sequence[Cell], worse: Sequence[Cell], metric: str) -> 
     return differences, "; ".join(notes)
 
 
-def _at_best(better: Sequence[Cell], worse: Sequence[Cell], metric: str) -> tuple[list[float], str]:
-    """For each seed, each side's winner on the other seeds: chosen and measured on different seeds."""
-    sign = -1 if lower_is_better(metric) else 1
-    sides = [_tuned(side, metric, sign) for side in (better, worse)]
-    found = differences_by_seed(*sides)
-    return list(found.values()), "each side's best cell is chosen on the other seeds and measured on this one"
+def _at_best(better: Sequence[Cell], worse: Sequence[Cell], claim: Claim) -> tuple[PairedTest, str]:
+    """Each side's best cell, whichever that is.
+
+    The difference is that of cells chosen on the other seeds and measured on this one, mean over seeds; of interval and
+    p `best_of_sides` tells where they come from.
+    """
+    sign = -1 if lower_is_better(claim.metric) else 1
+    tables = [[cell.last(claim.metric) for cell in side] for side in (better, worse)]
+    every = [values for table in tables for values in table]
+    seeds = [seed for seed in every[0] if all(np.isfinite(values.get(seed, np.nan)) for values in every)]
+    left, right = (
+        sign * np.asarray([[v[seed] for seed in seeds] for v in table], dtype=np.float64) for table in tables
+    )
+    note = "each side's best cell, whichever it is"
+    if not seeds:
+        return paired_test([]), f"{note}; no seed that all cells of both sides have"
+    low, high, p = best_of_sides(left - claim.by, right)
+    differences = _tuned(left) - _tuned(right) - claim.by
+    return PairedTest(float(np.mean(differences)), low, high, p, float("nan"), len(seeds)), note
 
 
-def _tuned(cells: Sequence[Cell], metric: str, sign: int) -> dict[str, float]:
-    values = [cell.last(metric) for cell in cells]
-    seeds = [seed for seed in values[0] if all(seed in one for one in values)]
-    if len(cells) == 1:
-        return values[0]
-    found = {}
-    for seed in seeds:
-        rest = [other for other in seeds if other != seed]
-        if rest:
-            winner = max(values, key=lambda one: sign * float(np.mean([one[other] for other in rest])))
-            found[seed] = winner[seed]
-    return found
+def _tuned(table: Array) -> Array:
+    """Of each column what the row has there that is best on the other columns."""
+    if len(table) == 1 or table.shape[1] == 1:
+        return table.max(axis=0)
+    others = (table.sum(axis=1, keepdims=True) - table) / (table.shape[1] - 1)
+    return table[np.argmax(others, axis=0), np.arange(table.shape[1])]
 
 
 def _only(cell: Cell, seed: str) -> Cell:
@@ -188,4 +198,4 @@ def _verdict(test: PairedTest, adjusted_p: float) -> str:
     return HOLDS if test.difference > 0 else REFUTED
 
 
-_PLACES = {"equal_beta": _at_equal_beta, "equal_kl": _at_equal_kl, "best": _at_best}
+_PLACES = {"equal_beta": _at_equal_beta, "equal_kl": _at_equal_kl}

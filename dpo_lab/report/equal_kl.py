@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 
 from dpo_lab.report.cells import Cell
+from dpo_lab.report.compare import ALPHA, INDISTINCT, lower_is_better
 from dpo_lab.report.statistics import Array, PairedTest, holm, paired_test
 
 KL = "samples/kl"
@@ -21,13 +22,14 @@ Line = tuple[Array, Array]
 @final
 @dataclass(frozen=True)
 class EqualKL:
-    """A family less the baseline's family at equal KL.
+    """A family less the baseline's family at equal KL, in one metric.
 
-    `overlap` is the range of KL that all compared seeds share, None where there is none; `apart` says for each seed
-    that could not be compared why.
+    `adjusted_p` is Holm's over all families and metrics of the table. `overlap` is the range of KL that all compared
+    seeds share, None where there is none; `apart` says for each seed that could not be compared why.
     """
 
     family: str
+    metric: str
     test: PairedTest
     adjusted_p: float
     overlap: tuple[float, float] | None
@@ -64,17 +66,27 @@ def mean_height(line: Line, low: float, high: float) -> float:
     return float(np.trapezoid(np.interp(knots, kl, value), knots) / (high - low))
 
 
-def compare_families(cells: Sequence[Cell], baseline: Cell, metric: str) -> list[EqualKL]:
-    """Every family against that of `baseline`; empty where fewer than two families have KLs at two betas."""
+def compare_families(cells: Sequence[Cell], baseline: Cell, metrics: Sequence[str]) -> list[EqualKL]:
+    """Every family against that of `baseline`, in each metric."""
     by_name = families(cells)
     base = by_name[baseline.family]
-    others = [name for name in by_name if name != baseline.family]
-    results = [compare_lines(by_name[name], base, metric) for name in others]
-    adjusted = holm([test.p for test, *_ in results]) if results else np.empty(0)
+    asked = [(name, metric) for metric in metrics for name in by_name if name != baseline.family]
+    results = [compare_lines(by_name[name], base, metric) for name, metric in asked]
+    adjusted = holm([test.p for test, *_ in results])
     return [
-        EqualKL(name, test, p, overlap, apart, middle)
-        for name, (test, overlap, apart, middle), p in zip(others, results, adjusted.tolist(), strict=True)
+        EqualKL(name, metric, test, p, overlap, apart, middle)
+        for (name, metric), (test, overlap, apart, middle), p in zip(asked, results, adjusted.tolist(), strict=True)
     ]
+
+
+def verdict(one: EqualKL) -> str:
+    """In words: better, worse, not distinguishable, or why it was not tested."""
+    if np.isnan(one.adjusted_p):
+        return "not tested: fewer than two seeds" if one.test.count < 2 else "not tested: no spread over seeds"
+    if one.adjusted_p >= ALPHA:
+        return INDISTINCT
+    sign = -1 if lower_is_better(one.metric) else 1
+    return "better" if sign * one.test.difference > 0 else "worse"
 
 
 def compare_lines(

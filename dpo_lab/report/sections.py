@@ -7,9 +7,10 @@ import numpy as np
 
 from dpo_lab.report import pictures
 from dpo_lab.report.claims import Checked
-from dpo_lab.report.compare import ALPHA, INDISTINCT, Comparison, lower_is_better
+from dpo_lab.report.compare import INDISTINCT, Comparison, lower_is_better
 from dpo_lab.report.content import Section, Table, Value, p_text, with_interval
 from dpo_lab.report.equal_kl import KL, EqualKL, compare_families, families
+from dpo_lab.report.equal_kl import verdict as equal_kl_verdict
 from dpo_lab.report.statistics import FEWEST_FOR_BOOTSTRAP, bootstrap_interval, estimate
 from dpo_lab.report.study import Study
 
@@ -127,10 +128,7 @@ def equal_kl_section(study: Study) -> Section:
         "KLs that both reach: one number a seed, tested over seeds with Holm's correction. Nothing is extrapolated.",
         "KL is a mean over the samples drawn at the end of a run and has an error of its own (samples/kl_ci95).",
     ]
-    rows: list[list[Value]] = []
-    for metric in metrics:
-        sign = -1 if lower_is_better(metric) else 1
-        rows += [_equal_kl_row(one, metric, sign) for one in compare_families(study.cells, study.baseline, metric)]
+    rows = [_equal_kl_row(one) for one in compare_families(study.cells, study.baseline, metrics)]
     if not rows and len(families(study.cells)) > 1:
         paragraphs.append("No two families could be compared.")
     columns = (
@@ -168,11 +166,11 @@ def _comparison_row(one: Comparison) -> list[Value]:
     ]
 
 
-def _equal_kl_row(one: EqualKL, metric: str, sign: int) -> list[Value]:
+def _equal_kl_row(one: EqualKL) -> list[Value]:
     return [
         one.family,
-        metric,
-        _family_verdict(one.test.difference, one.test.count, one.adjusted_p, sign),
+        one.metric,
+        equal_kl_verdict(one),
         with_interval(*one.test[:3]),
         one.test.count,
         p_text(one.adjusted_p),
@@ -221,14 +219,6 @@ def _has_own_unit(study: Study) -> bool:
     stem = study.metric.partition("/")[2]
     is_scaled = stem.startswith(("loss", "rewards/")) and stem != "rewards/accuracies"
     return is_scaled and len({(cell.loss, cell.beta) for cell in study.cells}) > 1
-
-
-def _family_verdict(difference: float, count: int, p: float, sign: int) -> str:
-    if math.isnan(p):
-        return "not tested: fewer than two seeds" if count < 2 else "not tested: no spread over seeds"
-    if p >= ALPHA:
-        return INDISTINCT
-    return "better" if sign * difference > 0 else "worse"
 
 
 def _metrics(study: Study) -> list[str]:

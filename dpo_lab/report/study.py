@@ -94,6 +94,10 @@ def read_study(
 
 def why_unused(record: RunRecord) -> str:
     """Why a run takes no part; empty for a run that finished and could be read."""
+    repeated = record.info.get("reproduces")
+    if isinstance(repeated, dict):
+        verdict = repeated.get("verdict") or "no verdict"
+        return f"made {repeated.get('id')} again ({verdict}), so it is no run of its own"
     if record.faults:
         return "cannot be read: " + "; ".join(record.faults)
     if record.status != "finished":

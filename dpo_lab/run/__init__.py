@@ -1,9 +1,9 @@
-"""The run folder: what is written, how it is read back. Importing it does not import torch."""
+"""The run folder: what is written, how it is read back. Importing it imports neither torch nor pyarrow."""
 
 from dpo_lab.run.claim import AlreadyFinished, FolderClaimed
 from dpo_lab.run.folder import RunFolder, status_after
+from dpo_lab.run.hex_key import hex_key
 from dpo_lab.run.identity import COSMETIC_KEYS, run_id
-from dpo_lab.run.predictions import hex_key
 from dpo_lab.run.provenance import collect_provenance, describe_differences
 from dpo_lab.run.read import Run, read_run
 

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from omegaconf import OmegaConf
 
 from dpo_lab.interruption import STOP_CODES
 from dpo_lab.run.claim import LOCK, Claim, claim, release, take_over
 from dpo_lab.run.files import JsonLines, WriteError, cut_lines, write_json, write_text
-from dpo_lab.run.predictions import Predictions
 from dpo_lab.run.provenance import code_diff
 from dpo_lab.run.redaction import redact, redact_override, redact_text
+
+if TYPE_CHECKING:
+    from dpo_lab.run.predictions import Predictions
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -84,7 +86,9 @@ class RunFolder:
         return JsonLines(self.path / "timing.jsonl")
 
     @cached_property
-    def predictions(self) -> Predictions:
+    def predictions(self) -> "Predictions":
+        from dpo_lab.run.predictions import Predictions
+
         return Predictions(self.path / "predictions.parquet")
 
     def append_predictions(self, rows: Mapping[str, Sequence[Any]]) -> None:

@@ -32,6 +32,8 @@ CONTENT_OF: dict[str, str] = {
     "data.path": "data",
     "data.validation_path": "data",
     "data.test_path": "data",
+    "data.classes": "data",
+    "data.confusion": "data",
     "model.path": "initial_weights",
     "reference.path": "reference",
 }

@@ -75,15 +75,6 @@ class Predictions:
         self._tables.append(table)
 
 
-def hex_key(high: int, low: int) -> str:
-    """The 128-bit key of a response, two signed 64-bit integers, as 32 hex digits.
-
-    >>> hex_key(-1, 10)
-    'ffffffffffffffff000000000000000a'
-    """
-    return f"{high % 2**64:016x}{low % 2**64:016x}"
-
-
 def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     try:
         column = pa.array(list(values), field.type)

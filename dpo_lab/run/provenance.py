@@ -75,6 +75,14 @@ def code_diff() -> str:
     return "".join(f"# left out, too long: {name}\n" for name in left_out) + "".join(parts)
 
 
+def source_fingerprints() -> dict[str, str]:
+    """A short hash of each source file of dpo_lab, by which one that has changed is found."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
 def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two runs' `collect_provenance` that can move a number, one line each.
 

@@ -42,11 +42,17 @@ def standing(job: JobRecord) -> Standing:
     return Standing(int(row.get("step", 0)), num_steps, row.get("train/loss"), row.get("train/rewards/accuracies"))
 
 
+def console() -> Console:
+    """Where a sweep tells of itself; lines are as long as they need to be where no one looks at them."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+
+
 def table(jobs: Sequence[JobRecord], title: str) -> Table:
     """One line a job, with what of its overrides not all jobs have."""
     found = Table(title=title, title_justify="left")
     for column in ("job", "overrides", "status", "step", "loss", "accuracy", "time", "left"):
-        found.add_column(column, justify="left" if column in ("overrides", "status") else "right")
+        is_text = column in ("overrides", "status")
+        found.add_column(column, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     told = differing(jobs)
     for job in jobs:
         at = standing(job)
@@ -73,7 +79,7 @@ def differing(jobs: Sequence[JobRecord]) -> dict[int, list[str]]:
 
 def _words(job: JobRecord) -> str:
     if job.was_finished:
-        return "finished before"
+        return f"{job.status} before"
     return f"failed ({job.exit_code})" if job.status == "failed" else job.status
 
 
@@ -89,7 +95,7 @@ class Board:
         self._folder = folder
         self._num_jobs = num_jobs
         self._told: set[int] = set()
-        self._console = Console(stderr=True)
+        self._console = console()
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -149,7 +155,7 @@ def _line(job: JobRecord, told: Sequence[str], folder: SweepFolder) -> str:
 def summary(folder: SweepFolder) -> str:
     """The last line of a sweep."""
     jobs = folder.jobs()
-    counts = [(count(jobs, status), status) for status in ("finished", "failed", "interrupted", "skipped")]
+    counts = [(count(jobs, status), status) for status in ("finished", "pruned", "failed", "interrupted", "skipped")]
     told = ", ".join(f"{number} {status}" for number, status in counts if number) or "no job began"
     before = sum(job.was_finished for job in jobs)
     return f"sweep {folder.path.name}: {told}" + (f" ({before} of them before)" if before else "")

@@ -18,9 +18,10 @@ from typing import IO, Any
 from omegaconf import OmegaConf
 
 from dpo_lab.run.files import write_text
+from dpo_lab.run.identity import COSMETIC_KEYS, canonical_json, without
 from dpo_lab.run.read import read_info
 from dpo_lab.run.redaction import redact, redact_override
-from dpo_lab.sweep.record import JobFolder, JobRecord, Status
+from dpo_lab.sweep.record import DONE, JobFolder, JobRecord, Status
 from dpo_lab.sweep.slots import Slot
 
 MODULE = "dpo_lab.commands.job"
@@ -63,25 +64,27 @@ def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
     record = JobRecord(
         number=job.number,
         overrides=[redact_override(override) for override in job.overrides],
-        slot=slot.number,
+        units=list(slot.units),
         num_threads=config["trainer"]["num_threads"],
-        devices=None if slot.devices is None else list(slot.devices),
         inputs=stamp_inputs(config),
     )
-    text = OmegaConf.to_yaml(OmegaConf.create(redact(dict(config))))
-    run = _finished_run(folder, record, text)
-    if run is not None and not config.get("fresh"):
-        return folder.write(replace(record, status="finished", run=run, was_finished=True, seconds=0.0, exit_code=0))
+    told = redact(dict(config))
+    done = _done(folder, record, told)
+    if done is not None and not config.get("fresh"):
+        return folder.write(
+            replace(record, status=done.status, run=done.run, was_finished=True, seconds=0.0, exit_code=0)
+        )
     folder.path.mkdir(parents=True, exist_ok=True)
     with _held(folder.path / ".starter"):
         folder.run.unlink(missing_ok=True)
-        write_text(folder.config, text)
+        folder.prune.unlink(missing_ok=True)
+        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(told)))
         write_text(folder.overrides, OmegaConf.to_yaml(OmegaConf.create(record.overrides)))
         started = time.time()
         record = folder.write(replace(record, status="running", started=started))
         code = _train(job, config, folder, slot)
         known = folder.read() or record
-        ended = replace(known, exit_code=code, status=_status(code), seconds=time.time() - started)
+        ended = replace(known, exit_code=code, status=_status(code, folder), seconds=time.time() - started)
         if ended.status == "failed":
             ended = replace(ended, problem=_last_words(folder.log))
         return folder.write(ended)
@@ -117,14 +120,22 @@ def _paths(node: Any, key: str) -> Iterator[tuple[str, Path]]:
             yield key, path
 
 
-def _finished_run(folder: JobFolder, record: JobRecord, config: str) -> str | None:
-    """The run of this very job, where it is finished and nothing that it was made from was touched."""
+def _done(folder: JobFolder, record: JobRecord, config: Mapping[str, Any]) -> JobRecord | None:
+    """What is known of this very job, where it is done and nothing that its run was made from was touched."""
     before = folder.read()
-    if before is None or before.status != "finished" or before.run is None or before.inputs != record.inputs:
+    if before is None or before.status not in DONE or before.run is None or before.inputs != record.inputs:
         return None
-    if not folder.config.exists() or folder.config.read_text() != config:
+    if not folder.config.exists() or _content(OmegaConf.to_container(OmegaConf.load(folder.config))) != _content(
+        config
+    ):
         return None
-    return before.run if read_info(Path(before.run)).get("status") == "finished" else None
+    is_whole = before.status == "pruned" or read_info(Path(before.run)).get("status") == "finished"
+    return before if is_whole else None
+
+
+def _content(config: Any) -> str:
+    """Equal for configs of one run."""
+    return canonical_json(without(config, set(COSMETIC_KEYS)))
 
 
 def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot) -> int:
@@ -132,7 +143,7 @@ def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot) -
     given_up = time.monotonic() + CLAIMED_SECONDS
     while True:
         with folder.log.open("ab") as log:
-            code = _wait(_start(job, config, folder, slot, log))
+            code = _wait(_start(job, config, folder, slot, log), folder)
         if code != CLAIMED_CODE or time.monotonic() > given_up:
             return code
         time.sleep(POLL_SECONDS)
@@ -160,7 +171,7 @@ def _start(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot, l
     return process
 
 
-def _wait(process: subprocess.Popen[str]) -> int:
+def _wait(process: subprocess.Popen[str], folder: JobFolder) -> int:
     try:
         while True:
             try:
@@ -168,15 +179,21 @@ def _wait(process: subprocess.Popen[str]) -> int:
             except subprocess.TimeoutExpired:
                 if is_orphaned():
                     raise SystemExit(128 + signal.SIGTERM) from None
+                if folder.prune.exists():
+                    _stop(process)
                 continue
             return 128 - code if code < 0 else code
     except BaseException:  # told to stop, whatever by: the job is told so, and may save before this process ends
-        process.terminate()
-        try:
-            process.wait(SAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _stop(process)
         raise
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(SAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def announce_sweep() -> None:
@@ -201,10 +218,12 @@ def is_orphaned() -> bool:
     return False
 
 
-def _status(code: int) -> Status:
+def _status(code: int, folder: JobFolder) -> Status:
     if code == 0:
         return "finished"
-    return "interrupted" if code in STOPPED_CODES or code == 128 + signal.SIGKILL else "failed"
+    if code not in STOPPED_CODES and code != 128 + signal.SIGKILL:
+        return "failed"
+    return "pruned" if folder.prune.exists() else "interrupted"
 
 
 def _last_words(log: Path) -> str:

@@ -3,7 +3,8 @@
 import fcntl
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, final
@@ -11,7 +12,10 @@ from typing import Any, Literal, final
 from dpo_lab.errors import UserError
 from dpo_lab.run.files import write_json
 
-Status = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]
+Status = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped", "pruned"]
+
+DONE: frozenset[Status] = frozenset({"finished", "pruned"})
+"""Of jobs that have nothing left to do."""
 
 LOCK = ".lock"
 
@@ -20,8 +24,8 @@ LOCK = ".lock"
 class JobRecord:
     """One job. `run` is its run folder, once it has one; `problem` the last line that a failed job said.
 
-    `was_finished`: its run had been done before, and nothing was trained. `inputs` stands for the files that the
-    config points at, as they were when the job ended.
+    `units`: the processors, or the GPUs, that it held. `was_finished`: its run had been done before, and nothing was
+    trained. `inputs` stands for the files that the config points at, as they were when the job ended.
     """
 
     number: int
@@ -29,9 +33,8 @@ class JobRecord:
     status: Status = "waiting"
     run: str | None = None
     exit_code: int | None = None
-    slot: int | None = None
+    units: list[str] | None = None
     num_threads: int | None = None
-    devices: list[str] | None = None
     started: float | None = None
     seconds: float | None = None
     was_finished: bool = False
@@ -70,6 +73,11 @@ class JobFolder:
         return self.path / "run.txt"
 
     @property
+    def prune(self) -> Path:
+        """Written by a search, with the reason: the job is to end, and is not worth going on with."""
+        return self.path / "prune.txt"
+
+    @property
     def lock(self) -> Path:
         """Held by the job's process as long as it lives."""
         return self.path / LOCK
@@ -88,7 +96,7 @@ class JobFolder:
             raise UserError(f"{self.path / 'job.json'} cannot be read: {error}; remove the file") from error
         lines = self.run.read_text().splitlines() if self.run.exists() else []
         if lines:
-            found = replace(found, run=lines[0], was_finished=len(lines) > 1)
+            found = replace(found, run=lines[0], was_finished=found.was_finished or len(lines) > 1)
         if found.status == "running" and not self.is_alive():
             found = replace(found, status="interrupted")
         return found
@@ -106,14 +114,28 @@ class JobFolder:
         return False
 
 
+class SweepClaimed(UserError):  # noqa: N818 - says what is the case
+    """Another command is at work on this very sweep."""
+
+    exit_code = 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
-    """sweep.json: the command that made the sweep, where it was given, and how many jobs it is known to have."""
+    """sweep.json: what made the sweep, where it was asked for, and how many jobs it is known to have.
+
+    `flags` and `overrides` are the command line. Of a plan, by its name, `cells` are the overrides of each job, and
+    of a search `search` is what the plan said: the file may change, the sweep does not.
+    """
 
     id: str
     working_dir: str
+    flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     num_jobs: int | None = None
+    plan: str | None = None
+    cells: list[list[str]] | None = None
+    search: dict[str, Any] | None = None
 
 
 @final
@@ -130,6 +152,21 @@ class SweepFolder:
         """All jobs that have begun, in order."""
         numbers = sorted(int(path.name) for path in (self.path / "jobs").glob("*") if path.name.isdigit())
         return [record for number in numbers if (record := self.job(number).read()) is not None]
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Nobody else runs this sweep during the block.
+
+        Raises:
+            SweepClaimed: somebody does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SweepClaimed(f"another process is at work on this sweep, in {self.path}: wait for it") from None
+            yield
 
     def write(self, record: SweepRecord) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

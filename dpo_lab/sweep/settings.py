@@ -12,14 +12,12 @@ class SweepSettings:
 
     Attributes:
         on_error: "continue" trains every job, whatever became of the others; "stop" begins none after a failure.
-        cpus_per_job: threads of a job, unless `trainer.num_threads` says otherwise; as many jobs run at once as the
-            processors allow.
-        gpus_per_job: devices of a job with ``trainer=gpu``; a job sees no others.
+        cpus_per_job: threads of a job (of each of its ranks), unless `trainer.num_threads` says otherwise; as many jobs
+            run at once as the processors allow. With ``trainer=gpu`` a job has a device a rank, and sees no others.
         objective: curve of the last validation, such as ``val/rewards/accuracies``, that a searching sweeper is told;
             several for a search with several objectives. A grid needs none.
     """
 
     on_error: Literal["continue", "stop"] = "continue"
     cpus_per_job: PositiveInt = 1
-    gpus_per_job: PositiveInt = 1
     objective: str | list[str] | None = None

@@ -4,58 +4,89 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 from dpo_lab.errors import UserError
+from dpo_lab.sweep.settings import SweepSettings
 
 POLL_SECONDS = 0.2
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+CLUSTER_JOB = "SLURM_JOB_ID"
+FOLDER = "DPO_LAB_SLOTS"
+"""Environment variable with the folder where shares are claimed, instead of one for each user of this machine."""
+
+
+class Share(NamedTuple):
+    """What one job needs: `num` of the `units`, which are processors, or GPUs where `is_gpu`; threads of each rank."""
+
+    units: tuple[str, ...]
+    num: int
+    num_threads: int
+    is_gpu: bool = False
+
+    @property
+    def num_at_once(self) -> int:
+        """So many jobs of this kind run side by side."""
+        return len(self.units) // self.num
 
 
 class Slot(NamedTuple):
-    """One share: a number from 0, threads to compute with, and the names of its GPUs; None without GPUs."""
+    """What one job holds: processors or GPUs by name, and the threads of each rank."""
 
-    number: int
+    units: tuple[str, ...]
     num_threads: int
-    devices: tuple[str, ...] | None = None
+    is_gpu: bool = False
 
     def environment(self) -> dict[str, str]:
         """What a process needs to be told at its start."""
         threads = {"OMP_NUM_THREADS": str(self.num_threads), "MKL_NUM_THREADS": str(self.num_threads)}
-        return threads if self.devices is None else {**threads, VISIBLE: ",".join(self.devices)}
+        return {**threads, VISIBLE: ",".join(self.units)} if self.is_gpu else threads
 
 
-def cpu_slots(num_cpus: int, per_job: int) -> list[Slot]:
-    """As many shares of `per_job` processors as there are, at least one.
+def share_of(config: Mapping[str, Any]) -> Share:
+    """What a job with this config needs of this machine.
 
-    >>> [slot.num_threads for slot in cpu_slots(5, 2)]
-    [2, 2]
+    Raises:
+        UserError: there are fewer GPUs here than it wants.
     """
-    return [Slot(number, per_job) for number in range(max(1, num_cpus // per_job))]
+    trainer, settings = config.get("trainer", {}), SweepSettings(**config.get("sweep", {}))
+    num_ranks, num_threads = trainer.get("num_devices") or 1, trainer.get("num_threads") or settings.cpus_per_job
+    if trainer.get("accelerator") == "gpu":
+        return gpu_share(visible_devices(), num_ranks, len(visible_cpus()))
+    return cpu_share(visible_cpus(), num_ranks, num_threads)
 
 
-def gpu_slots(devices: Sequence[str], per_job: int, num_cpus: int) -> list[Slot]:
-    """Shares of `per_job` devices each, and of the processors in equal parts.
+def cpu_share(cpus: Sequence[str], num_ranks: int, num_threads: int) -> Share:
+    """A processor for each thread of each rank; all that there are where those are fewer.
 
-    >>> gpu_slots(["0", "1", "2", "3"], 2, 16)[1]
-    Slot(number=1, num_threads=8, devices=('2', '3'))
+    >>> cpu_share(["0", "1", "2", "3", "4"], 1, 2).num_at_once
+    2
+    """
+    return Share(tuple(cpus), min(num_ranks * num_threads, len(cpus)), num_threads)
+
+
+def gpu_share(devices: Sequence[str], num_ranks: int, num_cpus: int) -> Share:
+    """A device for each rank, and of the processors the part that falls to a device.
+
+    >>> gpu_share(["0", "1", "2", "3"], 2, 16)
+    Share(units=('0', '1', '2', '3'), num=2, num_threads=4, is_gpu=True)
 
     Raises:
         UserError: there are fewer devices than one job wants.
     """
-    num_slots = len(devices) // per_job
-    if not num_slots:
-        raise UserError(f"sweep.gpus_per_job: {per_job} is more than the {len(devices)} GPUs that can be seen here")
-    parts = [tuple(devices[number * per_job : (number + 1) * per_job]) for number in range(num_slots)]
-    return [Slot(number, max(1, num_cpus // num_slots), part) for number, part in enumerate(parts)]
+    if len(devices) < num_ranks:
+        raise UserError(f"trainer.num_devices: {num_ranks} is more than the {len(devices)} GPUs that can be seen here")
+    return Share(tuple(devices), num_ranks, max(1, num_cpus // len(devices)), is_gpu=True)
 
 
-def visible_cpus() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def visible_cpus() -> list[str]:
+    """Processors that this process may run on, by number."""
+    if hasattr(os, "sched_getaffinity"):
+        return [str(number) for number in sorted(os.sched_getaffinity(0))]
+    return [str(number) for number in range(os.cpu_count() or 1)]
 
 
 def visible_devices() -> list[str]:
@@ -67,27 +98,52 @@ def visible_devices() -> list[str]:
 
 
 def slots_folder() -> Path:
-    """Where this user's shares of this machine are claimed, by whatever sweep."""
-    folder = Path(tempfile.gettempdir()) / f"dpo_lab-slots-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    """Where this user's shares of this machine are claimed, by whatever sweep.
+
+    A job of a cluster has processors and devices to itself, which it may see under the numbers of its neighbour's.
+    """
+    cluster_job = os.environ.get(CLUSTER_JOB)
+    name = f"dpo_lab-slots-{os.getuid()}" + (f"-{cluster_job}" if cluster_job else "")
+    folder = Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / name)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
 @contextmanager
-def claim_slot(slots: Sequence[Slot], folder: Path) -> Iterator[Slot]:
-    """Wait for a free one of `slots`; it is let go at the end of the block, and when this process dies."""
-    kind = "cpu" if slots[0].devices is None else "gpu"
-    files = [(folder / f"{kind}-{slot.num_threads}-{slot.number}").open("wb") for slot in slots]
+def claim_slot(share: Share, folder: Path, *, check: Callable[[], object] = lambda: None) -> Iterator[Slot]:
+    """Wait until what `share` says is free; it is let go at the end of the block, and when this process dies.
+
+    Whoever waits for several units keeps those that it has found, and nobody else takes any meanwhile: small jobs
+    cannot starve a large one.
+
+    Args:
+        check: called while waiting; may raise.
+    """
+    kind = "gpu" if share.is_gpu else "cpu"
+    with ExitStack() as held:
+        with ExitStack() as turn:
+            while not _lock(folder / f"{kind}-turn", turn):
+                check()
+                time.sleep(POLL_SECONDS)
+            taken: list[str] = []
+            while True:
+                for unit in share.units:
+                    if len(taken) < share.num and unit not in taken and _lock(folder / f"{kind}-{unit}", held):
+                        taken.append(unit)
+                if len(taken) == share.num:
+                    break
+                check()
+                time.sleep(POLL_SECONDS)
+        yield Slot(tuple(sorted(taken, key=share.units.index)), share.num_threads, share.is_gpu)
+
+
+def _lock(path: Path, held: ExitStack) -> bool:
+    """Whether the file could be locked; it is unlocked when `held` is closed."""
+    file: IO[bytes] = path.open("wb")
     try:
-        while True:
-            for slot, file in zip(slots, files, strict=True):
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield slot
-                return
-            time.sleep(POLL_SECONDS)
-    finally:
-        for file in files:
-            file.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return False
+    held.enter_context(file)
+    return True

@@ -77,3 +77,10 @@ def test_the_loader_of_the_run_does_not_move():
     assert train.state_dict() == {"epoch": 0, "position": 0}
     assert [batch.key.tolist() for batch in next(iter(train))] == first
     assert "input_ids" in next(iter(train))[0].inputs
+
+
+def test_rows_are_those_of_all_ranks():
+    """Borrowed responses depend on whole windows, so the first rank makes them ready for the others as well."""
+    one, two = loader(KTO, 12), loader(KTO, 12)
+    two.rank, two.num_ranks = 1, 2
+    assert keys_of_run(two, len(two)) == keys_of_run(one, len(one))

@@ -129,7 +129,7 @@ def test_a_sweep_runs_every_job_and_leaves_one_folder(
         ["loss=ipo", "seed=1"],
         ["loss=ipo", "seed=2"],
     ]
-    assert {path.name for path in folder.iterdir()} == {"jobs", "multirun.yaml", "sweep.json"}
+    assert {path.name for path in folder.iterdir()} == {".lock", "jobs", "multirun.yaml", "sweep.json"}
     assert [path.name for path in workplace.iterdir()] == ["runs"]
     assert Path.cwd() == workplace
 

@@ -147,10 +147,10 @@ def test_cosmetic_change_is_the_same_run(capsys: pytest.CaptureFixture[str]):
 
 def test_start_is_found_again(capsys: pytest.CaptureFixture[str]):
     run_train(*SMALL)
-    assert "supervised start: trained" in capsys.readouterr().err
+    assert "start: trained" in capsys.readouterr().err
     run_train(*SMALL, "loss.beta=0.3")
     captured = capsys.readouterr().err
-    assert "supervised start: found in the cache" in captured
+    assert "start: found in the cache" in captured
     assert "supervised 1/3" not in captured
 
 
@@ -248,3 +248,18 @@ def test_jobs_of_a_sweep_know_their_sweep_and_give_what_a_run_gives(monkeypatch:
     (alone,) = (run for run in runs if run.config["seed"] == 1)
     again = run_train(*SMALL, "seed=1", "trainer.max_steps=2", "trainer.num_threads=1", "fresh=true")
     assert (again.path / "metrics.jsonl").read_bytes() == (alone.path / "metrics.jsonl").read_bytes()
+
+
+def test_steps_by_tokens_see_every_pair_once_an_epoch():
+    """Three epochs of 40 pairs in another order each; the reference is asked for nothing twice, whatever the steps."""
+    run = run_train(
+        *SMALL, "samples.num=0", "trainer.save=none", "trainer.max_epochs=3",
+        "trainer.global_batch_tokens=300",
+    )  # fmt: skip
+    rows = [row for row in run.metrics if "train/loss" in row]
+    ends = [row["examples_seen"] for row in rows]
+    assert [seen for seen in ends if seen % 40 == 0] == [40, 80, 120]
+    assert rows[-1]["epoch"] == 3
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    assert len(set(sizes)) > 1 and max(sizes) <= 8
+    assert run.info["reference_cache"]["num_computed"] == 104

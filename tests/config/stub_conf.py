@@ -27,7 +27,7 @@ hydra: {{run: {{dir: .}}, output_subdir: null, job_logging: {{root: null}}, hydr
     "start/none.yaml": f"_target_: {TARGETS}.anything",
     "optimizer/plain.yaml": f"_target_: {TARGETS}.anything\nlr: 0.1",
     "trainer/cpu.yaml": f"_target_: {TARGETS}.Trainer\nmax_steps: 3\nmax_epochs: null\nglobal_batch_size: 8\n"
-    "micro_batch_size: null\naccelerator: cpu\nwarmup: 0\nfused: true",
+    "micro_batch_size: null\naccelerator: cpu\nwarmup: 0\nfused: true\nvalidate_every: null",
     "logger/none.yaml": f"_target_: {TARGETS}.anything",
     "experiment/short.yaml": "# @package _global_\ndefaults: [override /loss: ipo]\ntrainer: {max_steps: 1}",
 }

@@ -42,6 +42,7 @@ class Trainer:
     micro_batch_size: PositiveInt | None = None
     warmup: NonNegativeInt = 0
     fused: bool = True
+    validate_every: PositiveInt | None = None
 
 
 not_callable = 3

@@ -17,6 +17,13 @@ def test_a_micro_batch_is_no_larger_than_the_batch() -> None:
         assert not list(cross.micro_batch_fits({"trainer": {"micro_batch_size": micro, "global_batch_size": 8}}))
 
 
+def test_each_of_several_processes_has_an_item() -> None:
+    [fault] = cross.every_process_has_items({"trainer": {"num_devices": 3, "global_batch_size": 2}})
+    assert fault == "trainer.num_devices: must be at most trainer.global_batch_size, which is 2, got 3"
+    for num in (2, 1, None, "x"):
+        assert not list(cross.every_process_has_items({"trainer": {"num_devices": num, "global_batch_size": 2}}))
+
+
 def test_data_that_looks_like_a_file_exists(tmp_path: Path) -> None:
     there = tmp_path / "pairs.jsonl"
     there.write_text("")
@@ -42,7 +49,11 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPa
     assert fault.startswith("trainer=gpu: torch finds no CUDA device here")
     assert not list(cross.gpu_is_there({"trainer": {"accelerator": "cpu"}}))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert not list(cross.gpu_is_there({"trainer": {"accelerator": "gpu"}}))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    [fault] = cross.gpu_is_there({"trainer": {"accelerator": "gpu", "num_devices": 3}})
+    assert fault == "trainer.num_devices: 3 is more than the 2 CUDA devices here"
+    for num in (None, 1, 2, "x"):
+        assert not list(cross.gpu_is_there({"trainer": {"accelerator": "gpu", "num_devices": num}}))
 
 
 def test_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

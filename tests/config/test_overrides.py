@@ -164,7 +164,7 @@ def test_a_knob_of_another_choice_is_refused_with_the_choices_that_take_it() -> 
     assert fault("reference=uniform", "reference.path=x").startswith(
         "reference.path=x: uniform does not take path; choices of reference that do: frozen"
     )
-    assert fault("data.path=x").startswith("data.path=x: reviews does not take path; choices of data that do: files;")
+    assert fault("data.path=x").startswith("data.path=x: reviews does not take path; choices of data that do: files")
     assert fault("loss=mix", "loss.terms.penalty.loss.gamma=3").startswith(
         "loss.terms.penalty.loss.gamma=3: sft does not take gamma; choices of loss that do: alphapo, "
     )

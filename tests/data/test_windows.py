@@ -12,7 +12,7 @@ from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.view import View
-from dpo_lab.data.windows import WindowLoader, window_bounds
+from dpo_lab.data.windows import WindowLoader, token_bounds, window_bounds
 from dpo_lab.types import Encoded, Window
 
 
@@ -62,6 +62,68 @@ def test_micro_batches_hold_at_most_so_many_tokens():
     assert numbers(make_loader(micro_batch_tokens=8)) == numbers(make_loader())
     both = make_loader(micro_batch_tokens=100, micro_batch_size=3)
     assert [[len(b.pairs) for b in window] for window in both] == [[3, 1], [3, 1], [2]]
+
+
+def of_sizes(sizes: Sequence[int], **knobs: Any) -> WindowLoader:
+    """Items of so many tokens: a prompt of one, a response of one, and one of the others."""
+    encoded = [Encoded((100 + n,), ((n,), (n,) * (size - 2))) for n, size in enumerate(sizes)]
+    dataset = EncodedDataset(encoded, [Judgement(((0, 1),))] * len(sizes))
+    plain = {"seed": 0, "shuffle": True, "global_batch_size": 1000}
+    return WindowLoader(dataset, View(frozenset({"pairs"})), _prompts, **{**plain, **knobs})
+
+
+def _prompts(groups: Sequence[Encoded]) -> dict[str, Tensor]:
+    return {"input_ids": torch.tensor([[group.prompt[0]] for group in groups for _ in group.responses])}
+
+
+def test_windows_by_tokens_by_hand():
+    """8 tokens a step: 3 + 4, then 9 alone, then 3 + 3 (the next 5 would be 11), then 5 + 3; at most 2 items a step."""
+    loader = of_sizes([3, 4, 9, 3, 3, 5, 3], shuffle=False, global_batch_tokens=8)
+    assert numbers(loader) == [[0, 1], [2], [3, 4], [5, 6]]
+    few = of_sizes([3] * 5, shuffle=False, global_batch_tokens=100, global_batch_size=2)
+    assert numbers(few) == [[0, 1], [2, 3], [4]]
+
+
+@given(
+    sizes=st.lists(st.integers(3, 12), min_size=1, max_size=20),
+    tokens=st.integers(1, 40),
+    most=st.integers(1, 8),
+    num_epochs=st.integers(1, 3),
+    stop=st.integers(0, 60),
+)
+def test_windows_by_tokens_lose_and_repeat_nothing(
+    sizes: list[int], tokens: int, most: int, num_epochs: int, stop: int
+):
+    """Whatever the epoch's order, and wherever a pass is stopped and gone on with; as large as both bounds allow."""
+    knobs: dict[str, Any] = {"global_batch_tokens": tokens, "global_batch_size": most}
+    loader = of_sizes(sizes, **knobs)
+    epochs = []
+    for _ in range(num_epochs):
+        num_windows = len(loader)
+        epochs.append(numbers(loader))
+        assert len(epochs[-1]) == num_windows
+    assert loader.num_windows(num_epochs) == sum(map(len, epochs))
+    for windows in epochs:
+        assert sorted(chain.from_iterable(windows)) == list(range(len(sizes)))
+        for window, after in zip(windows, [*windows[1:], None], strict=True):
+            total = sum(sizes[item] for item in window)
+            assert len(window) <= most and (total <= tokens or len(window) == 1)
+            assert after is None or len(window) == most or total + sizes[after[0]] > tokens
+    whole = list(chain.from_iterable(epochs))
+    first, second = of_sizes(sizes, **knobs), of_sizes(sizes, **knobs)
+    stop = min(stop, len(whole) - 1)
+    before = numbers(islice(chain.from_iterable(first for _ in range(num_epochs)), stop))
+    second.load_state_dict(first.state_dict())
+    after_it = numbers(chain.from_iterable(second for _ in range(num_epochs)))
+    assert before + after_it[: len(whole) - stop] == whole
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=3, max_size=20), tokens=st.integers(1, 20), ranks=st.integers(1, 3))
+def test_each_rank_has_an_item_of_every_window_by_tokens(sizes: list[int], tokens: int, ranks: int):
+    bounds = token_bounds(sizes, tokens, 5, ranks)
+    assert [stop for _, stop in bounds[:-1]] == [start for start, _ in bounds[1:]]
+    assert (bounds[0][0], bounds[-1][1]) == (0, len(sizes))
+    assert all(stop - start >= ranks for start, stop in bounds)
 
 
 def test_a_prompt_and_a_response_count_once_for_the_pairs_that_share_them():
@@ -159,3 +221,19 @@ def test_no_item_and_no_micro_batch():
         make_loader(num_items=0)
     with pytest.raises(DataError, match="micro_batch_size=0"):
         make_loader(micro_batch_size=0)
+
+
+def test_whole_windows_are_shared_out_and_all_ranks_have_as_many():
+    """Three windows for two ranks: 0 and 2, 1 and an empty one; a loader in the middle of its epoch does not matter."""
+    loader = make_loader(shuffle=False, is_continued=False)
+    next(iter(loader))
+    shares = [loader.whole_windows(rank, 2) for rank in range(2)]
+    assert [len(share) for share in shares] == [2, 2]
+    assert [numbers(share) for share in shares] == [[[0, 1, 2, 3], [8, 9]], [[4, 5, 6, 7], []]]
+
+
+def test_the_windows_of_all_ranks_are_those_of_one():
+    """Nine items, the last of which joins the window before: so it is for two ranks, also where they are seen whole."""
+    loader = make_loader(num_items=9, shuffle=False, num_ranks=2, rank=1)
+    assert numbers(loader) == [[2, 3], [6, 7, 8]]
+    assert numbers(loader.of_all_ranks()) == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]

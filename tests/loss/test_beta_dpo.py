@@ -70,6 +70,15 @@ def test_one_pair_says_nothing_of_spread():
     assert output.state["spread"].item() == 0.5
 
 
+def test_a_step_without_pairs_leaves_the_state_as_it_was():
+    state = {"threshold": torch.tensor(0.5, dtype=torch.float64), "spread": torch.tensor(2.0, dtype=torch.float64)}
+    batch = margin_batch([3.0])
+    output = of(batch.with_pairs(batch.pairs[:0]), state)
+    assert output.loss.shape == (0,)
+    assert output.state == state
+    assert output.extra["beta"].tolist() == pytest.approx([0.1])
+
+
 def test_state_is_plain_and_free_of_the_graph_and_cast_where_it_is_not():
     state = {"threshold": torch.tensor(1.0), "spread": torch.tensor(0.5)}
     new = of(margin_batch([3.0, 1.0], torch.float32), state).state

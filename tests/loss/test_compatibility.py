@@ -96,6 +96,7 @@ FORMULAS: dict[str, Formula] = {
     "halos/dpo": dpo(0.1),
     "halos/cdpo": dpo(0.1, smoothing=0.2),
     "halos/simpo": simpo(10.0, 0.3),
+    "halos/sft": token_nll,
     "halos/kto": kto(0.1),
     "llama_factory/sigmoid": dpo(0.1),
     "llama_factory/sigmoid_ftx": weighted((1.0, dpo(0.1)), (1.0, sequence_nll)),

@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
-from math import log
+from math import exp, log
 
 import pytest
 import torch
@@ -149,3 +149,18 @@ def test_far_behind_several_the_slopes_add_up_to_beta(loss: LossFunction, beta: 
     (slopes,) = torch.autograd.grad(value, batch[0].token)
     assert slopes[0].item() == pytest.approx(-beta, rel=1e-6)
     assert slopes.sum().item() == pytest.approx(0, abs=1e-6 * beta)
+
+
+@pytest.mark.parametrize("loss", [s_dpo, plackett_luce])
+def test_far_behind_several_the_others_are_told_apart(loss: LossFunction):
+    """Two log-ratios of -1.83 and -1.6 beside one of -2e4, beta 10: the slopes are as 1 to exp(2.3), and add up to 10.
+
+    The second step of Plackett-Luce adds what separates the two: 10 sigmoid(2.3) off the one and onto the other.
+    """
+    policy = log_probs([[-20000.0], [-3.13], [-2.7]], torch.float32)
+    reference = log_probs([[-1.0], [-1.3], [-1.1]], torch.float32)
+    value = loss(policy, reference, torch.tensor([[0, 1, 2]]), beta=10.0).loss.sum()
+    slopes = gradient(value, policy)[:, 0].tolist()
+    share = 10 / (1 + exp(2.3))
+    further = 10 - share if loss is plackett_luce else 0.0
+    assert slopes == pytest.approx([-10, share - further, 10 - share + further], rel=1e-5)

@@ -60,6 +60,27 @@ def gemma() -> Any:
     return GemmaConfig(**COMMON, head_dim=8)
 
 
+def cohere() -> Any:
+    """Logits times a number."""
+    from transformers import CohereConfig
+
+    return CohereConfig(**COMMON, logit_scale=2.0)
+
+
+def granite() -> Any:
+    """Logits by a number, and scores of attention times another."""
+    from transformers import GraniteConfig
+
+    return GraniteConfig(**COMMON, logits_scaling=0.5, attention_multiplier=0.2, residual_multiplier=0.5)
+
+
+def gpt_oss() -> Any:
+    """Sinks beside the scores of attention; a window of 4 tokens in every other layer; experts."""
+    from transformers import GptOssConfig
+
+    return GptOssConfig(**COMMON, head_dim=8, sliding_window=4, num_local_experts=2, num_experts_per_tok=1)
+
+
 def gpt2() -> Any:
     """Absolute positions from 0; four rates of dropout, 0.1 each."""
     from transformers import GPT2Config
@@ -90,6 +111,9 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
     "qwen2": qwen2,
     "mistral": mistral,
     "gemma": gemma,
+    "cohere": cohere,
+    "granite": granite,
+    "gpt_oss": gpt_oss,
     "gpt2": gpt2,
     "xglm": xglm,
     "mixtral": mixtral,

@@ -37,7 +37,7 @@ def padded(name: str, model_folder: Folder) -> CausalLM:
     return causal_lm(path=str(model_folder(name)), attention="padded")
 
 
-FLOAT32_ONLY = ("xglm", "mixtral")  # their attention mask and their product of experts know no float64
+FLOAT32_ONLY = ("xglm", "mixtral", "gpt_oss")  # their attention mask and their product of experts know no float64
 
 
 def token_by_token(policy: CausalLM) -> list[list[float]]:

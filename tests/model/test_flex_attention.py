@@ -27,7 +27,7 @@ from dpo_lab.model.flex_attention import (
     row_sight,
 )
 from dpo_lab.model.grouped_attention import _attend
-from dpo_lab.model.grouped_scoring import collate_groups, grouped_distribution, grouped_log_prob
+from dpo_lab.model.grouped_scoring import collate_groups, grouped_choices, grouped_log_prob
 from dpo_lab.model.spans import Span, read_spans
 from dpo_lab.types import Encoded, LogProbs
 from tests.model.architectures import ARCHITECTURES
@@ -139,9 +139,9 @@ def test_a_policy_takes_the_kernel_that_was_chosen(model_folder: Folder, monkeyp
     assert_close(found.token, expected.token, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt2", "gpt_oss"])
 def test_values_and_gradients_are_those_of_the_loop(name: str, model_folder: Folder, monkeypatch: pytest.MonkeyPatch):
-    """Windows, capped scores, shared heads. torch has no gradient kernel for a CPU and refuses one, but for its
+    """Windows, capped scores, sinks, shared heads. torch has no gradient kernel for a CPU and refuses one, but for its
     formula, which is what is compared here."""
     monkeypatch.setattr(torch_flex, "_validate_device", lambda *tensors: None)
     policy = causal_lm(path=str(model_folder(name)))
@@ -165,8 +165,8 @@ def test_distributions_and_half_precision(model_folder: Folder):
     """Under autocast queries and keys come wider than values, which no kernel takes."""
     policy = causal_lm(path=str(model_folder("llama"))).eval()
     inputs = policy.collate(GROUPS)
-    (_, found), (_, expected) = (grouped_distribution(policy.model, inputs, kernel=k) for k in ("flex", "loop"))
-    assert_close(found, expected, atol=2e-5, rtol=0)
+    (_, found), (_, expected) = (grouped_choices(policy.model, inputs, kernel=k) for k in ("flex", "loop"))
+    assert_close(found.dense(), expected.dense(), atol=2e-5, rtol=0)
     with torch.autocast("cpu", torch.bfloat16):
         half, plain = (grouped_log_prob(policy.model, inputs, kernel=kernel).token for kernel in ("flex", "loop"))
     assert_close(half, plain, atol=0.1, rtol=0)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
 from dpo_lab.errors import UserError
@@ -18,6 +19,7 @@ from dpo_lab.model.attention_choice import Attention, choose_attention, find_obs
 from dpo_lab.model.causal_lm import CausalLM, causal_lm
 from dpo_lab.model.grouped_scoring import collate_groups, ungroup
 from dpo_lab.model.tiny import tiny
+from dpo_lab.reductions import log_collision, sequential_kl
 from dpo_lab.types import Encoded
 from tests.model.architectures import ARCHITECTURES
 from tests.model.test_causal_lm import GROUPS
@@ -37,9 +39,11 @@ def gradients(policy: CausalLM, groups: Sequence[Encoded]) -> tuple[Tensor, dict
 
 
 def assert_same(policy: CausalLM, plain: CausalLM, groups: Sequence[Encoded]) -> None:
-    """Log-probs to 1e-4 nats a response, gradients to 1e-5 of their norm."""
+    """Log-probs to 1e-4 nats a response, a loss of them to 1e-5, gradients to 1e-5 of their norm."""
     (found, slopes), (expected, plain_slopes) = gradients(policy, groups), gradients(plain, groups)
     assert_close(found, expected, atol=1e-4, rtol=0)
+    loss, plain_loss = (-logsigmoid(0.1 * (sums - sums.roll(1))).mean() for sums in (found, expected))
+    assert_close(loss, plain_loss, atol=1e-5, rtol=0)
     assert slopes.keys() == plain_slopes.keys()
     size = torch.stack([slope.norm() for slope in plain_slopes.values()]).norm()
     gap = torch.stack([(slopes[name] - slope).norm() for name, slope in plain_slopes.items()]).norm()
@@ -113,6 +117,37 @@ def test_logits_in_chunks_are_the_same(both: tuple[CausalLM, CausalLM], monkeypa
         hook.remove()
         assert max(shapes) == num
         assert sum(shapes) == 2 * 23  # each decision once, and once more in the backward pass
+
+
+def test_distributions_in_chunks_reduce_to_the_same(both: tuple[CausalLM, CausalLM], monkeypatch: pytest.MonkeyPatch):
+    """Collisions and divergence from another model: values, gradients, and how many logits are ever held."""
+    shared, padded = both
+    other = tiny(["a text"], 1, hidden_size=16, num_layers=2, num_heads=2, vocab_size=260)
+
+    def reduced(policy: CausalLM) -> tuple[Tensor, Tensor, list[Tensor]]:
+        policy.zero_grad()
+        inputs = policy.collate(LISTS)
+        _, choices = policy.log_prob_and_choices(inputs)
+        collision, divergence = log_collision(choices), sequential_kl(other.log_prob_and_choices(inputs)[1], choices)
+        (collision.sum() + divergence @ torch.linspace(-1, 2, len(divergence))).backward()
+        return collision.detach(), divergence.detach(), [p.grad for p in policy.parameters() if p.grad is not None]
+
+    whole = reduced(padded)
+    monkeypatch.setattr(grouped_scoring, "HEAD_BYTES", 5 * 4 * 260)
+    shapes: list[int] = []
+    hook = shared.model.get_output_embeddings().register_forward_hook(
+        lambda module, args, output: shapes.append(output.shape[0])
+    )
+    chunked = reduced(shared)
+    hook.remove()
+    assert max(shapes) == 5
+    # Of 23 decisions: their own log-probs, which nothing here asks a gradient of, and two reductions there and back.
+    assert sum(shapes) == 5 * 23
+    assert_close(chunked[0], whole[0], atol=1e-5, rtol=0)
+    assert_close(chunked[1], whole[1], atol=1e-4, rtol=0)
+    size = torch.stack([slope.norm() for slope in whole[2]]).norm()
+    gap = torch.stack([(slope - plain).norm() for slope, plain in zip(chunked[2], whole[2], strict=True)]).norm()
+    assert gap <= 1e-5 * size
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2"])

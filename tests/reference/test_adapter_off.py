@@ -9,20 +9,24 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from dpo_lab.config import cross
 from dpo_lab.errors import UserError
 from dpo_lab.loss.ipo import ipo
+from dpo_lab.model import grouped_scoring
 from dpo_lab.model.adapter import Adapter
 from dpo_lab.model.causal_lm import CausalLM, causal_lm
 from dpo_lab.needs import Objective, Term
 from dpo_lab.optimizer.adamw import adamw
+from dpo_lab.reductions import sequential_kl
 from dpo_lab.reference.adapter_off import AdapterOffReference, adapter_off
 from dpo_lab.reference.frozen import frozen
 from dpo_lab.reference.reference import Reference
 from dpo_lab.run.checkpoint import load
 from dpo_lab.types import Encoded
 from tests.model.architectures import write_model
+from tests.model.tokenizers import SIZE
 from tests.small import SMALL, run_train, small_loader, small_policy, train_module, weights_of
 
 GROUPS = [Encoded((1, 20, 31), ((40, 2), (41, 42, 43, 2))), Encoded((1,), ((5, 6),))]
@@ -76,8 +80,26 @@ def test_gives_the_numbers_of_the_base_model(name: str, folder: Callable[[str], 
     assert reference.fingerprint() == plain.fingerprint(), "so both find the same log-probs in a cache"
     one, other = reference, frozen(plain)
     inputs = policy.collate(GROUPS)
-    mine, theirs = (each.log_prob_and_distribution(inputs) for each in (one, other))
-    torch.testing.assert_close(mine[1], theirs[1], rtol=0, atol=1e-6)
+    mine, theirs = (each.log_prob_and_choices(inputs)[1].dense() for each in (one, other))
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+
+
+def test_distributions_that_are_made_later_are_made_without_the_adapter(
+    folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    """Logits of two decisions at a time, of which none are made before the adapter is on again."""
+    path = folder("qwen3")
+    monkeypatch.setattr(grouped_scoring, "HEAD_BYTES", 2 * 4 * SIZE)
+    plain, policy = causal_lm(path=str(path)), disturbed(path)
+    inputs = policy.collate(GROUPS)
+    log_probs, own = policy.log_prob_and_choices(inputs)
+    _, found = adapter_off(policy).log_prob_and_choices(inputs)
+    _, expected = frozen(plain).log_prob_and_choices(inputs)
+    mask = log_probs.mask
+    assert_close(found.dense()[mask], expected.dense()[mask], rtol=0, atol=1e-6)
+    assert_close(sequential_kl(found, own), sequential_kl(expected, own), rtol=0, atol=1e-5)
+    assert sequential_kl(found, own).min() > 1e-3
+    assert policy.training
 
 
 def test_leaves_the_policy_as_it_was(llama: Path):

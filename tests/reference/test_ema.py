@@ -84,7 +84,7 @@ def test_starts_as_the_policy_and_hard_sync_is_a_copy_to_the_last_bit():
     assert reference.fingerprint() == other.fingerprint() != policy.fingerprint()
     (batch,) = next(iter(small_loader(policy)))
     assert torch.equal(reference.log_prob(batch.inputs, batch.key).token, other.log_prob(batch.inputs).token.detach())
-    assert torch.equal(reference.log_prob_and_distribution(batch.inputs)[0].mask, other.decision_mask(batch.inputs))
+    assert torch.equal(reference.log_prob_and_choices(batch.inputs)[0].mask, other.decision_mask(batch.inputs))
     assert reference.num_forward_passes == 2
 
 

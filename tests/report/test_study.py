@@ -109,6 +109,17 @@ def test_first_attempt_of_a_seed_counts(workplace: Path):
     assert cell.last("val/rewards/accuracies") == {"0": 0.6} and [run.path.name for run in cell.repeats] == ["a-2"]
 
 
+def test_a_run_that_was_made_again_is_no_attempt_of_its_own(workplace: Path):
+    write_run(workplace / "runs", metrics=rows(0.6))
+    again = {"started": "2025-01-01T00:00:00+00:00", "reproduces": {"id": "abc", "verdict": "diverged"}}
+    write_run(workplace / "runs", id="again", metrics=rows(0.9), info=again)
+    study = read_study([workplace / "runs"])
+    assert [list(cell.last("val/rewards/accuracies").values()) for cell in study.cells] == [[0.6]]
+    assert [(run.path.name, why) for run, why in study.unused] == [
+        ("again", "made abc again (diverged), so it is no run of its own")
+    ]
+
+
 def test_selector_must_name_one_cell(runs: Path):
     cells = read_study([runs]).cells
     assert choose_cell(cells, "loss=ipo").loss == "ipo"
@@ -218,7 +229,7 @@ def test_equal_kl_by_hand(workplace: Path):
         _line(workplace, "ipo", seed, {0.1: (3.0, level), 1.0: (1.0, level)})
         _line(workplace, "hinge", seed, {0.1: (9.0, 0.9), 1.0: (8.0, 0.9)})
     study = read_study([workplace], baseline="loss=sigmoid loss.beta=1")
-    found = {one.family: one for one in compare_families(study.cells, study.baseline, study.metric)}
+    found = {one.family: one for one in compare_families(study.cells, study.baseline, [study.metric])}
     assert found["loss=ipo"].overlap == (1.0, 2.0) and found["loss=ipo"].at_middle == pytest.approx((0.65, 0.65))
     assert found["loss=ipo"].test.difference == pytest.approx(0.0) and found["loss=ipo"].test.sd == pytest.approx(
         0.1 / 2**0.5

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+SLOW = "DPO_LAB_SLOW_FAKE"
+
 
 def main() -> None:
     given = json.load(sys.stdin)
@@ -35,7 +37,20 @@ def main() -> None:
             time.sleep(60)
         if seed == 5 and times == 0:
             sys.exit(5)
+        if seed == 20:
+            validate(run, config["loss"]["beta"])
         (run / "run.json").write_text(json.dumps({"status": "finished", "num_steps": 4}))
+
+
+def validate(run: Path, beta: float) -> None:
+    """Four validations of a run that is the better the nearer its beta is to 0.3, a third of a second each."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with (run / "metrics.jsonl").open("w") as file:
+        for step in range(5):
+            score = -abs(beta - 0.3) * step
+            file.write(json.dumps({"step": step, "val/score": score, "samples/kl": 1 / beta}) + "\n")
+            file.flush()
+            time.sleep(0.3 if step and SLOW in os.environ else 0.0)
 
 
 if __name__ == "__main__":

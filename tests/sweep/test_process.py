@@ -17,7 +17,7 @@ from dpo_lab.sweep.process import Job, run_job, stamp_inputs
 from dpo_lab.sweep.record import JobFolder, JobRecord, SweepFolder
 from dpo_lab.sweep.slots import Slot
 
-SLOT = Slot(1, 3)
+SLOT = Slot(("1",), 3)
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,8 @@ def begun(folder: JobFolder) -> list[str]:
 
 
 def test_a_job_gets_its_share_and_its_sweep(folder: JobFolder):
-    record = run_job(job(1), folder, Slot(1, 3, ("2", "5")))
-    assert (record.status, record.exit_code, record.slot, record.num_threads) == ("finished", 0, 1, 3)
-    assert record.devices == ["2", "5"]
+    record = run_job(job(1), folder, Slot(("2", "5"), 3, is_gpu=True))
+    assert (record.status, record.exit_code, record.units, record.num_threads) == ("finished", 0, ["2", "5"], 3)
     assert begun(folder) == ["3 2,5 abc"]
     assert folder.read() == record
     assert record.run == str(folder.path / "run_of_the_job")
@@ -65,6 +64,7 @@ def test_a_finished_job_is_begun_again_only_where_something_changed(folder: JobF
     again = run_job(todo, folder, SLOT)
     assert (again.status, again.was_finished, len(begun(folder))) == ("finished", True, 1)
     assert again.run is not None
+    assert folder.read() == again
     data.write_text("{ }")
     assert not run_job(todo, folder, SLOT).was_finished
     assert len(begun(folder)) == 2

@@ -1,26 +1,39 @@
 """Shares of a machine."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from dpo_lab.errors import UserError
-from dpo_lab.sweep.slots import Slot, claim_slot, cpu_slots, gpu_slots, visible_devices
+from dpo_lab.sweep.slots import Share, Slot, claim_slot, cpu_share, gpu_share, share_of, slots_folder, visible_devices
+
+CPUS = [str(number) for number in range(7)]
 
 
 def test_shares():
-    """7 processors in shares of 3 are two; a machine of one processor still has one share."""
-    assert cpu_slots(7, 3) == [Slot(0, 3), Slot(1, 3)]
-    assert cpu_slots(1, 4) == [Slot(0, 4)]
-    assert gpu_slots(["4", "6", "7"], 1, 6) == [Slot(0, 2, ("4",)), Slot(1, 2, ("6",)), Slot(2, 2, ("7",))]
-    with pytest.raises(UserError, match="gpus_per_job: 2 is more than the 1 GPUs"):
-        gpu_slots(["0"], 2, 4)
+    """7 processors in shares of 3 are two, as are two ranks of one thread and a half; one processor is one share."""
+    assert cpu_share(CPUS, 1, 3).num_at_once == 2
+    assert (cpu_share(CPUS, 3, 1).num, cpu_share(CPUS, 2, 3).num_at_once) == (3, 1)
+    assert cpu_share(["5"], 1, 4) == Share(("5",), 1, 4)
+    assert gpu_share(["4", "6", "7"], 1, 6) == Share(("4", "6", "7"), 1, 2, is_gpu=True)
+    assert gpu_share(["4", "6", "7"], 2, 6).num_at_once == 1
+    with pytest.raises(UserError, match="num_devices: 2 is more than the 1 GPUs"):
+        gpu_share(["0"], 2, 4)
+
+
+def test_a_config_says_what_its_job_needs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    monkeypatch.setattr("dpo_lab.sweep.slots.visible_cpus", lambda: CPUS)
+    assert share_of({"trainer": {"accelerator": "gpu", "num_devices": 2}}) == gpu_share(["GPU-a", "GPU-b"], 2, 7)
+    assert share_of({"trainer": {"num_devices": 2, "num_threads": None}, "sweep": {"cpus_per_job": 3}}).num == 6
+    assert share_of({"trainer": {"num_threads": 4}}).num == 4
 
 
 def test_a_slot_says_what_its_process_may_use():
-    assert Slot(0, 2).environment() == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
-    assert Slot(0, 2, ("4", "6")).environment()["CUDA_VISIBLE_DEVICES"] == "4,6"
+    assert Slot(("1",), 2).environment() == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    assert Slot(("4", "6"), 2, is_gpu=True).environment()["CUDA_VISIBLE_DEVICES"] == "4,6"
 
 
 @pytest.mark.parametrize(("value", "devices"), [("", []), ("0", ["0"]), ("GPU-1,GPU-2", ["GPU-1", "GPU-2"])])
@@ -30,19 +43,59 @@ def test_devices_are_those_that_the_environment_names(value: str, devices: list[
 
 
 def test_who_finds_all_taken_waits(tmp_path: Path):
-    slots, order = cpu_slots(2, 1), []
+    share = cpu_share(["0", "1"], 1, 1)
+    order: list[object] = []
 
     def wait() -> None:
-        with claim_slot(slots, tmp_path) as third:
-            order.append(third.number)
+        with claim_slot(share, tmp_path) as third:
+            order.append(third.units)
 
-    with claim_slot(slots, tmp_path) as first:
-        with claim_slot(slots, tmp_path) as second:
+    with claim_slot(share, tmp_path) as first:
+        with claim_slot(share, tmp_path) as second:
             waiting = threading.Thread(target=wait)
             waiting.start()
             waiting.join(0.5)
             assert waiting.is_alive()
-            assert (first.number, second.number) == (0, 1)
+            assert (first.units, second.units) == (("0",), ("1",))
             order.append("let go")
         waiting.join(10)
-    assert order == ["let go", 1]
+    assert order == ["let go", ("1",)]
+
+
+def test_a_large_job_is_not_starved_by_small_ones(tmp_path: Path):
+    """It keeps what it has found; a small job that comes later waits behind it, although a processor is free."""
+    small, order = cpu_share(["0", "1"], 1, 1), []
+
+    def claim(share: Share) -> None:
+        with claim_slot(share, tmp_path):
+            order.append(share.num)
+
+    with claim_slot(small, tmp_path):
+        large = threading.Thread(target=claim, args=(cpu_share(["0", "1"], 2, 1),))
+        large.start()
+        time.sleep(0.4)
+        later = threading.Thread(target=claim, args=(small,))
+        later.start()
+        time.sleep(0.4)
+        assert order == []
+    large.join(10)
+    later.join(10)
+    assert order == [2, 1]
+
+
+def test_who_waits_in_vain_is_told_so(tmp_path: Path):
+    def give_up() -> None:
+        raise SystemExit
+
+    share = cpu_share(["0"], 1, 1)
+    waiting = claim_slot(share, tmp_path, check=give_up)
+    with claim_slot(share, tmp_path), pytest.raises(SystemExit), waiting:
+        pass
+
+
+def test_a_job_of_a_cluster_has_its_machine_to_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("DPO_LAB_SLOTS")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = slots_folder()
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert slots_folder() != own

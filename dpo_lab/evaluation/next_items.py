@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,7 @@ from torch import Tensor
 from dpo_lab.data.fit_length import fit_length
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.source import DataSource
+from dpo_lab.evaluation.answers import Measure
 from dpo_lab.evaluation.ranking import mean_with_interval, ranking_measures, ranks_of
 from dpo_lab.model.recommender_policy import Recommender
 from dpo_lab.types import Encoded, Example
@@ -17,23 +19,29 @@ from dpo_lab.types import Encoded, Example
 BATCH = 256
 
 
-def measure_next_items(policy: Recommender, source: DataSource, examples: Sequence[Example]) -> dict[str, float]:
+def next_item_measure(policy: Recommender, source: DataSource) -> Measure:
     """NDCG, hit rate and MRR of the items that came next, with half-widths of 95 % intervals over users (``_ci95``).
 
     Ranked is the whole catalogue without what the history holds. ``popularity/...`` are the same measures of the
     ranking by how often training histories hold an item. Nothing where no example has a single next item.
     """
-    pairs = zip(examples, policy.encode(examples), strict=True)
-    chosen = [_single_next(example, encoded) for example, encoded in pairs]
-    asked = [one for one in chosen if one is not None]
-    if not asked:
-        return {}
-    target = torch.tensor([one.responses[0][0] for one in asked])
-    excluded = _excluded(asked, len(policy.catalogue))
-    popularity = _popularity(policy, source).expand(len(asked), -1)
-    own = _summary(ranks_of(_scores(policy, asked, source.max_length), target, excluded))
-    popular = _summary(ranks_of(popularity, target, excluded))
-    return own | {f"popularity/{name}": value for name, value in popular.items()}
+    asked: dict[str, list[Encoded]] = {}
+    popularity = cache(lambda: _popularity(policy, source))
+
+    def measure(name: str) -> dict[str, float]:
+        if name not in asked:
+            pairs = zip(source.sets[name], policy.encode(source.sets[name]), strict=True)
+            asked[name] = [one for example, encoded in pairs if (one := _single_next(example, encoded)) is not None]
+        histories = asked[name]
+        if not histories:
+            return {}
+        target = torch.tensor([one.responses[0][0] for one in histories])
+        excluded = _excluded(histories, len(policy.catalogue))
+        own = _summary(ranks_of(_scores(policy, histories, source.max_length), target, excluded))
+        popular = _summary(ranks_of(popularity().expand(len(histories), -1), target, excluded))
+        return own | {f"popularity/{name}": value for name, value in popular.items()}
+
+    return measure
 
 
 def _single_next(example: Example, encoded: Encoded) -> Encoded | None:
