@@ -4,7 +4,7 @@
 #             PIP_ARGS="..."      options for every pip install, such as another index
 #             WORKERS=4           processes of pytest
 #             PYTEST_ARGS="-k x"  options for pytest
-#             TORTURE_ARGS="--kills 9 --terms 3 --seed 1"   of make torture
+#             TORTURE_ARGS="--kills 9 --terms 3 --seed 1" SWEEP_TORTURE_ARGS="--kills 5"   of make torture
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,6 +19,7 @@ PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
+SWEEP_TORTURE_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
@@ -97,8 +98,9 @@ $(FLOORS): .venv-floors.txt
 test-floors: $(FLOORS) ## the tests with the lowest versions that pyproject.toml admits
 	.venv-floors/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-torture: $(STAMP) ## small runs killed at random, 100 times; each has to come to the bits of the run left in peace
+torture: $(STAMP) ## small runs and sweeps killed at random; each has to come to the bits of what was left in peace
 	$(BIN)/python scripts/torture.py $(TORTURE_ARGS)
+	$(BIN)/python scripts/torture_sweeps.py $(SWEEP_TORTURE_ARGS)
 
 wheel: $(STAMP) ## dist/: the wheel and the source archive
 	$(BIN)/python -m hatchling build

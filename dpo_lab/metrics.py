@@ -234,6 +234,7 @@ def curves(objective: Objective, tally: Tally, *, prefix: str) -> dict[str, floa
     return row | {f"{prefix}/{name}": value for name, value in means.items()}
 
 
+@torch.no_grad()
 def predictions(
     objective: Objective,
     outputs: dict[str, LossOutput],
@@ -260,5 +261,5 @@ def predictions(
         rows["reference_log_prob"] = reference.sum()
     reward = first_reward(objective, outputs)
     if reward is not None:
-        rows["reward"] = reward
+        rows["reward"] = reward.detach()
     return rows

@@ -88,6 +88,9 @@ class PreferenceModule(pl.LightningModule):
         self.loss_states: dict[str, State] = {}
         self.last_tally = Tally()
         self.last_num_items = 0
+        self.keeps_rows = False
+        """Whether `last_rows` holds per-response numbers of each step, as `validation_step` returns them."""
+        self.last_rows: list[dict[str, Tensor]] = []
         self.watch: Callable[[Scored], None] | None = None
         """Called in a step with all that is known of each part of it, before the way back; it may raise."""
 
@@ -152,13 +155,15 @@ class PreferenceModule(pl.LightningModule):
         """Update on one window; what all ranks counted before the update stands in `last_tally`."""
         optimizer, scheduler = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
         step = self.trainer.global_step
-        self.last_tally = Tally()
+        self.last_tally, self.last_rows = Tally(), []
         if self.objective.whole_batch:
             self._backward_together(window, step)
         else:
             self._backward_apart(window, step)
         sum_gradients(self._trained)
         self._count_over_ranks(window)
+        if self.keeps_rows:
+            self.last_rows = _over_ranks(self.last_rows)
         norm = self._clip_gradient()
         self.last_tally.add("grad_norm", norm[None])
         self.last_tally.add(
@@ -195,11 +200,7 @@ class PreferenceModule(pl.LightningModule):
         for part in scored:
             self.last_tally.merge(self._tally(part))
         self._count_over_ranks(window)
-        mine = [
-            predictions(self.objective, part.outputs, part.batch, part.measured.policy, part.measured.reference)
-            for part in scored
-        ]
-        return mine if num_ranks() == 1 else list(chain.from_iterable(gather_over_ranks(_to_cpu(mine))))
+        return _over_ranks([self._rows(part) for part in scored])
 
     def test_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
         """As `validation_step`, on data that nothing was chosen by."""
@@ -219,6 +220,9 @@ class PreferenceModule(pl.LightningModule):
 
     def _tally(self, part: Scored) -> Tally:
         return tally_batch(self.objective, part.outputs, part.batch, part.measured.policy, part.measured.reference)
+
+    def _rows(self, part: Scored) -> dict[str, Tensor]:
+        return predictions(self.objective, part.outputs, part.batch, part.measured.policy, part.measured.reference)
 
     def _backward_apart(self, window: Window, step: int) -> None:
         """Each micro-batch by itself, against denominators of the whole window."""
@@ -293,6 +297,8 @@ class PreferenceModule(pl.LightningModule):
         if is_counted:
             self.last_tally.merge(self._tally(part))
             self.last_tally.merge(tally_shares(shares, part.measured.attached()))
+            if self.keeps_rows:
+                self.last_rows.append(self._rows(part))
         states = {name: output.state for name, output in part.outputs.items() if output.state is not None}
         self.loss_states = {**self.loss_states, **states}
         first, *others = shares.values()
@@ -322,6 +328,11 @@ def _non_finite_rows(part: Scored) -> Tensor:
         elif len(items) == len(bad) and not bool(items.all()):
             bad |= items
     return bad
+
+
+def _over_ranks(rows: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Those of all ranks, in their order."""
+    return rows if num_ranks() == 1 else list(chain.from_iterable(gather_over_ranks(_to_cpu(rows))))
 
 
 def _or_one(total: Tensor) -> Tensor:

@@ -94,6 +94,8 @@ class Recorder(pl.Callback):
         step = trainer.global_step
         self._tally.merge(pl_module.last_tally)
         self._num_items += pl_module.last_num_items
+        if pl_module.last_rows:
+            self._folder.training_pairs.add(prediction_columns(step - 1, pl_module.last_rows, split="train"))
         if self._logger.wants(step) or step == self._num_steps:
             self.add(step, curves(pl_module.objective, self._tally, prefix="train"))
             self._tally = Tally()

@@ -13,6 +13,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.model.policy import Policy
 from dpo_lab.reference.reference import Reference
 from dpo_lab.run.files import write_text
+from dpo_lab.run.redaction import redact
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.types import Encoded
 
@@ -35,8 +36,8 @@ class Sample:
 
 
 def write_samples(file: Path, samples: Mapping[int, Sequence[Sample]]) -> None:
-    """Write samples, by the step that they were drawn after, as one row each; no file where there is none."""
-    rows = [sample.as_row(step) for step, drawn in samples.items() for sample in drawn]
+    """Write samples by the step that they were drawn after, one row each, without secrets; no file where none is."""
+    rows = redact([sample.as_row(step) for step, drawn in samples.items() for sample in drawn])
     if rows:
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 

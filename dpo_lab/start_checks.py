@@ -17,6 +17,8 @@ from dpo_lab.reference.rounding import same_within
 from dpo_lab.types import Window
 
 GRADIENT_UPDATES = 3
+"""In the first one half of a fresh adapter has a gradient of zero, rightly; a shorter run is not checked."""
+
 MOVE_UPDATES = 10
 MOVE_SAMPLES_PER_TENSOR = 1024
 
@@ -53,7 +55,6 @@ class StartChecks(pl.Callback):
         self._starts_at_zero = reference_is_policy and dropout == 0
         self._is_exact = is_exact
         self._zero_gradient_ok = zero_gradient_ok
-        self._gradient_updates = min(GRADIENT_UPDATES, num_steps)
         self._move_updates = min(MOVE_UPDATES, num_steps)
         self._without_gradient: set[str] = set()
         self._first_values: dict[str, Tensor] = {}
@@ -105,7 +106,7 @@ class StartChecks(pl.Callback):
             )
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        if self._num_gradients >= self._gradient_updates:
+        if self._num_gradients >= GRADIENT_UPDATES:
             return
         gradients = {name: tensor.grad for name, tensor in pl_module.policy.named_parameters() if tensor.requires_grad}
         unreached = [name for name, grad in gradients.items() if grad is None and not self._is_exempt(name)]
@@ -118,7 +119,7 @@ class StartChecks(pl.Callback):
         self._without_gradient -= touched
         # A loss that is flat on a whole window (a hinge whose margin is met) says nothing of any tensor.
         self._num_gradients += bool(touched)
-        if self._num_gradients == self._gradient_updates:
+        if self._num_gradients == GRADIENT_UPDATES:
             self._check_gradients()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -136,7 +137,7 @@ class StartChecks(pl.Callback):
         self.results["sanity/num_tensors_without_gradient"] = float(len(self._without_gradient))
         if dead:
             raise StartCheckError(
-                f"{len(dead)} trainable tensors had a gradient of exactly zero in the first {self._gradient_updates} "
+                f"{len(dead)} trainable tensors had a gradient of exactly zero in the first {GRADIENT_UPDATES} "
                 f"updates ({_first(dead)}). If that is right for this model, name them in trainer.zero_gradient_ok"
             )
 

@@ -37,6 +37,8 @@ class TrainerSettings:
             beside the newest, and writes the model from it; "none" keeps records only.
         best_metric: with `save` "best": which curve of validation is compared, such as val/rewards/accuracies.
         best_mode: whether its smallest ("min") or its largest ("max") value is the best; the earliest of equals.
+        record_pairs: whether training_pairs.parquet keeps what each training row scored whenever it was trained on:
+            numbers that the step computes in any case, under its dropout. No number of the run depends on it.
         num_threads: threads of arithmetic of each process; null leaves it to the library, or gives each of several
             processes its part of the processors.
         zero_gradient_ok: patterns (``*.k_proj.bias``) of tensors that may get no gradient in the first three updates.
@@ -58,6 +60,7 @@ class TrainerSettings:
     save: Literal["last", "best", "none"] = "last"
     best_metric: str = "val/loss"
     best_mode: Literal["min", "max"] = "min"
+    record_pairs: bool = False
     num_threads: PositiveInt | None = None
     zero_gradient_ok: list[str]
 

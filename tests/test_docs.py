@@ -5,7 +5,9 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +24,19 @@ SMALL_START = ["start.max_steps=2", "start.global_batch_size=8"]
 SMALL_DATA = ["data.num_pairs=24", "data.num_validation_pairs=8", "data.num_demonstrations=16"]
 
 
+OF_DATA = {
+    "files": [],
+    "headlines": ["data.num_train=40", "data.num_validation=8"],
+    "facts": ["data.num_passages=6"],
+}
+
+
 def shrink(command: str) -> list[str]:
     """What to add so that the command means the same thing and takes seconds."""
     extra = list(QUICK)
     if "model=causal_lm" not in command:
         extra += SMALL_MODEL if "start=none" in command else SMALL_MODEL + SMALL_START
-    if "data=files" not in command:
-        extra += SMALL_DATA
+    extra += next((small for data, small in OF_DATA.items() if f"data={data}" in command), SMALL_DATA)
     if "logger=" not in command:
         extra.append("logger=local")
     named = {argument.partition("=")[0] for argument in shlex.split(command)}
@@ -143,13 +151,43 @@ def test_python_in_the_docs_runs(page: str):
         exec(compile(block, page, "exec"), {"__name__": page})
 
 
-def test_notebooks_run_and_define_nothing():
-    """Notebooks import; what is worth defining has a room."""
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-        assert not re.search(r"^\s*(def|class) ", code, flags=re.MULTILINE)
-        exec(compile(code, path.name, "exec"), {"__name__": path.name})
+def run_notebook(name: str) -> dict[str, Any]:
+    """Run the cells of a notebook in the present folder; what they have named. Notebooks import, and define nothing."""
+    cells = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert not re.search(r"^\s*(def|class) ", code, flags=re.MULTILINE), "what is worth defining has a room"
+    found: dict[str, Any] = {"__name__": name}
+    exec(compile(code, name, "exec"), found)
+    return found
+
+
+def test_every_notebook_is_run():
+    assert {path.name for path in (ROOT / "notebooks").iterdir()} == {"quickstart.ipynb", "ablation.ipynb"}
+
+
+def test_notebook_that_trains():
+    found = run_notebook("quickstart.ipynb")
+    assert found["exit_code"] == 0 and found["run"].status == "finished"
+
+
+def test_notebook_that_reads_an_ablation(capsys: pytest.CaptureFixture[str]):
+    """Of runs made of numbers. ipo has both pairs of the longer chosen response right and sigmoid one; the runs that it
+    would make by itself are composed and not trained."""
+    for loss, beta, seed in product(("sigmoid", "ipo"), (0.1, 1.0), (0, 1)):
+        pairs = {"chosen": [1.0, 1.0], "rejected": [0.0, 0.0 if loss == "ipo" else 2.0], "chosen_length": [9, 7]}
+        curves = {"val/log_ratios/chosen": beta, "val/log_ratios/rejected": -1.0 - seed}
+        metrics = rows(0.6 + seed / 100, kl=2 - beta, **curves)
+        write_run(Path("runs"), name="ablation", loss=loss, beta=beta, seed=seed, metrics=metrics, pairs=pairs)
+    found = run_notebook("ablation.ipynb")
+    assert len(found["runs"]) == 8 and found["study"].baseline.label == "loss=sigmoid loss.beta=0.1"
+    assert found["share_right"].loc[:, "ipo"].tolist() == [1.0, 1.0]
+    assert sorted(found["share_right"].loc[:, "sigmoid"]) == [0.0, 1.0]
+    assert {chart.name for chart in found["charts"]} >= {
+        "beta-val-log_ratios-margins",
+        "curve-0-val-rewards-accuracies",
+    }
+    assert cli.main(["train", "--cfg", "job", *found["overrides"].split(), "loss=ipo", "loss.beta=1.0"]) == 0
+    assert "ablation" in capsys.readouterr().out
 
 
 def test_links_of_the_docs_lead_somewhere():

@@ -1,10 +1,14 @@
 """What each stream of random numbers gave is in run.json, and only what a seed really moves differs."""
 
+from pathlib import Path
+
 import pytest
 
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.row_fingerprint import changed_rows, row_fingerprints
 from dpo_lab.data.source import DataSource
+from dpo_lab.report.seed_streams import seed_streams_section
+from dpo_lab.report.study import read_study
 from dpo_lab.run import Run, read_run
 from dpo_lab.run.fingerprints import read_fingerprints
 from dpo_lab.types import Example
@@ -45,6 +49,10 @@ def test_only_what_a_stream_gave_differs(first: Run, overrides: list[str], expec
 def test_a_window_of_all_items_holds_the_same_in_another_order():
     knobs = (*FRESH, "trainer.global_batch_size=40")
     assert changed(run_train(*knobs), run_train(*knobs, "seeds.order=5")) == {"order"}
+    report = seed_streams_section(read_study([Path("runs")]))
+    told = {str(row[0]).partition(":")[0]: row[1] for row in report.tables[0].rows}
+    assert str(told["order"]).startswith("changed inside of steps alone")
+    assert (told["init"], told["dropout"]) == ("was held fixed", "could not change: nothing was drawn from it")
 
 
 def test_dropout_and_random_subsets_are_one_stream():

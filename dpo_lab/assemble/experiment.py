@@ -12,7 +12,7 @@ from dpo_lab.assemble.encoding import special_tokens_of
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
-from dpo_lab.data.check_view import check_view
+from dpo_lab.data.check_view import check_left, check_view
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.report import DataReport
@@ -103,6 +103,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
+    check_left(len(tokens.datasets["train"].items(view)), report)
     reference: Reference | None = None
     if objective.needs_reference:
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)

@@ -111,6 +111,7 @@ def build_steps(
         clip_norm=settings.clip_norm,
         seed=experiment.seeds["dropout"],
     )
+    module.keeps_rows = settings.record_pairs
     checks = make_start_checks(experiment)
     record = None if folder is None else Record(folder, _recorder(experiment, folder, checks))
     checkpoints = Checkpoints(

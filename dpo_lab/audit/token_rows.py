@@ -63,7 +63,9 @@ def show_row(
     notes = [f"{REASONS[reason].effect}: {REASONS[reason].text} [{reason}]" for reason in report.counts]
     items = dataset.items(view)
     if not items:
-        return ShownRow(example.source, _whole(encoded, tokenizer), [*notes, "nothing of it is trained on"], True)
+        return ShownRow(
+            example.source, _whole(example, encoded, tokenizer), [*notes, "nothing of it is trained on"], True
+        )
     fitted, judgement = dataset.encoded[0], dataset.judgements[0]
     counted = {index for item in items for index in item.responses}
     sides, left = [], list(encoded.responses)
@@ -72,7 +74,7 @@ def show_row(
     ):
         whole = next(ids for ids in left if ids[: len(response)] == response)
         left.remove(whole)
-        texts = token_texts(whole, tokenizer, before=encoded.prompt)
+        texts = _response_texts(example, encoded, whole, tokenizer)
         kept: State = "counted" if index in counted else "context"
         sides.append(Side(name, _states(texts, (kept, len(response)), ("cut", len(whole) - len(response)))))
     sides.sort(key=lambda side: (side.name in ("rejected", "undesirable"), len(side.name), side.name))
@@ -123,20 +125,32 @@ def _piece(previous: int | None, token: int, tokenizer: Any) -> str:
     return both[len(start) :] if both.startswith(start) else decode([token])
 
 
+def _response_texts(
+    example: Example, encoded: Encoded, response: tuple[int, ...], tokenizer: Any | None
+) -> list[tuple[str, bool]]:
+    """As many as the response has ids: its tokens; a class by its name; a span by its first and its last token."""
+    if encoded.kind == "class":
+        return [(str(example.responses[encoded.responses.index(response)]), False)]
+    if encoded.kind == "span":
+        return token_texts([encoded.prompt[position] for position in response], tokenizer)
+    return token_texts(response, tokenizer, before=encoded.prompt)
+
+
 def _prompt(encoded: Encoded, fitted: Encoded, tokenizer: Any | None) -> list[ShownToken]:
     num_cut = len(encoded.prompt) - len(fitted.prompt)
+    if encoded.kind != "tokens":  # cut in front of its tail
+        texts, num_kept = token_texts(encoded.prompt, tokenizer), len(fitted.prompt) - encoded.num_tail
+        return _states(texts, ("context", num_kept), ("cut", num_cut), ("context", encoded.num_tail))
     num_tail = len(fitted.prompt) - encoded.num_head
     texts = token_texts(encoded.prompt, tokenizer)
     return _states(texts, ("context", encoded.num_head), ("cut", num_cut), ("context", num_tail))
 
 
-def _whole(encoded: Encoded, tokenizer: Any | None) -> list[Side]:
-    parts = [encoded.prompt, *encoded.responses]
+def _whole(example: Example, encoded: Encoded, tokenizer: Any | None) -> list[Side]:
+    texts = [token_texts(encoded.prompt, tokenizer)]
+    texts += [_response_texts(example, encoded, response, tokenizer) for response in encoded.responses]
     titles = ["prompt", *["response"] * len(encoded.responses)]
-    return [
-        Side(title, _states(token_texts(ids, tokenizer), ("cut", len(ids))))
-        for title, ids in zip(titles, parts, strict=True)
-    ]
+    return [Side(title, _states(text, ("cut", len(text)))) for title, text in zip(titles, texts, strict=True)]
 
 
 def _states(texts: list[tuple[str, bool]], *runs: tuple[State, int]) -> list[ShownToken]:

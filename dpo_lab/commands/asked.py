@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 
 from dpo_lab.commands.hydra_entry import source_of
 from dpo_lab.commands.launching import JobLauncher
-from dpo_lab.commands.sweep_entry import OWN_FOLDER, own_folder
+from dpo_lab.commands.sweep_entry import OWN_FOLDER, is_elsewhere, own_folder
 from dpo_lab.config.source import Source
 from dpo_lab.errors import UserError
 from dpo_lab.run.redaction import redact_override
@@ -43,6 +43,11 @@ class Asked:
         searchpath = tuple(text for text in of_hydra if text.startswith("hydra.searchpath="))
         overrides = [text for text in args.overrides if text not in of_hydra]
         return cls(list(args.overrides), of_hydra, overrides, list(flags), replace(source, searchpath=searchpath))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine will run the jobs."""
+        return not is_elsewhere(self.of_hydra)
 
     def launcher(self, folder: SweepFolder) -> JobLauncher:
         """The one that the command line chooses, for a sweep in `folder`."""

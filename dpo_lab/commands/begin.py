@@ -18,7 +18,7 @@ from dpo_lab.run.read import Run
 
 Say = Callable[[str], None]
 
-GROWING = ("metrics.jsonl", "timing.jsonl", "predictions.parquet", "samples.jsonl")
+GROWING = ("metrics.jsonl", "timing.jsonl", "predictions.parquet", "training_pairs.parquet", "samples.jsonl")
 
 
 class Begun(NamedTuple):

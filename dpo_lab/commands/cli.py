@@ -1,10 +1,10 @@
 """`dpo-lab VERB ...`: finds the verb and hands over. Imports nothing heavy, so that help and typos answer at once."""
 
 import sys
-import traceback
 from dataclasses import dataclass
 from importlib import import_module
 
+from dpo_lab.commands.complain import complain, complain_of_bug
 from dpo_lab.errors import UserError
 
 
@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
     "score": Verb(
         "dpo_lab.commands.score", "log-probs and rewards of any data, response by response, without training"
     ),
+    "explain": Verb("dpo_lab.commands.explain", "what a run has learnt: token by token on a page, and in which order"),
     "mine": Verb("dpo_lab.commands.mine", "what a finished run gets wrong, as data: confusion of classes, wrong spans"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
@@ -49,13 +50,13 @@ def main(argv: list[str] | None = None) -> int:
             return import_module(VERBS[verb].module).main(words[1:])
         return _answer(verb, words)
     except UserError as error:
-        print(f"dpo-lab {verb}: {error}", file=sys.stderr)
+        complain(f"dpo-lab {verb}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
-        traceback.print_exc()
+    except Exception:
+        complain_of_bug()
         return 1
 
 

@@ -1,7 +1,6 @@
 """`dpo-lab train` as a Hydra application: overrides and config are checked first, then Hydra runs one job or many."""
 
 import sys
-import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.commands import completion
-from dpo_lab.commands.sweep_entry import run_multirun
+from dpo_lab.commands.complain import as_typed, complain, complain_of_bug
+from dpo_lab.commands.sweep_entry import is_elsewhere, run_multirun
 from dpo_lab.commands.sweep_job import run_sweep_job
 from dpo_lab.config import ConfigError, check, find_faults
 from dpo_lab.config.overrides import review
@@ -75,7 +75,8 @@ def _check_command(args: Namespace, unknown_flags: list[str]) -> list[DictConfig
     reviewed = review([*args.overrides, *unknown_flags], source, multirun=args.multirun)
     faults = reviewed.faults
     if args.cfg is None:
-        faults += [fault for config in reviewed.configs for fault in find_faults(config)]
+        is_here = not is_elsewhere(args.overrides)
+        faults += [fault for config in reviewed.configs for fault in find_faults(config, is_here=is_here)]
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
     return reviewed.configs
@@ -127,11 +128,11 @@ def _run_job(cfg: DictConfig) -> int:
 
         return train(cfg, overrides)
     except UserError as error:
-        print(f"{' '.join([PROGRAM, *overrides])}: {error}", file=sys.stderr)
+        complain(f"{as_typed(PROGRAM, overrides)}: {error}")
         return error.exit_code
-    except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
-        print(f"{' '.join([PROGRAM, *overrides])}:", file=sys.stderr)
-        traceback.print_exc()
+    except Exception:
+        complain(f"{as_typed(PROGRAM, overrides)}:")
+        complain_of_bug()
         return 1
 
 

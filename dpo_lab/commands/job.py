@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
+from dpo_lab.commands.complain import as_typed, complain, complain_of_bug
 from dpo_lab.errors import UserError
 from dpo_lab.run.files import write_text
 from dpo_lab.sweep.process import STARTER
@@ -28,12 +28,12 @@ def main() -> int:
         try:
             return _train(given, folder)
         except UserError as error:
-            print(f"dpo-lab train {' '.join(given['overrides'])}: {error}", file=sys.stderr)
+            complain(f"{as_typed('dpo-lab train', given['overrides'])}: {error}")
             return error.exit_code
         except KeyboardInterrupt:
             return 130
-        except Exception:  # nothing is hidden: the traceback is printed, and the exit code says failure
-            traceback.print_exc()
+        except Exception:
+            complain_of_bug()
             return 1
 
 

@@ -5,11 +5,11 @@ import os
 import shutil
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import Any
 
 from dpo_lab import ranks
+from dpo_lab.commands.complain import complain, complain_of_bug
 from dpo_lab.errors import UserError
 
 
@@ -25,12 +25,12 @@ def main() -> int:
     try:
         _train(given, pipe)
     except UserError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return error.exit_code
     except SystemExit as stopped:
         return int(stopped.code or 0)
-    except Exception:  # nothing is hidden: the first rank prints what is said here, where it cannot go on
-        traceback.print_exc()
+    except Exception:  # the first rank prints what is said here, where it cannot go on
+        complain_of_bug()
         return 1
     return 0
 

@@ -32,14 +32,13 @@ def main(argv: list[str]) -> int:
 
         return prune.main(argv[1:])
     args = _parser().parse_args(argv)
-    from dpo_lab.report.fields import fields_of
-    from dpo_lab.report.records import find_runs, read_record
+    from dpo_lab.report.rows import run_rows
     from dpo_lab.report.select import matches, parse_conditions, unknown_keys
 
     conditions = parse_conditions(args.filter)
     if not args.runs_dir.is_dir():
         raise UserError(f"{args.runs_dir}: no such folder; --runs-dir DIR says where runs are")
-    found = [fields_of(read_record(path)) for path in find_runs([args.runs_dir])]
+    found = run_rows([args.runs_dir])
     asked = [*conditions, *parse_conditions([f"{key}=" for key in (*args.show, *([args.sort] if args.sort else []))])]
     if unknown := unknown_keys(asked, {key for fields in found for key in fields}):
         raise UserError("; ".join(unknown))

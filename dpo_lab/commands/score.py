@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dpo_lab.assemble import Experiment
     from dpo_lab.assemble.scores import Scores
     from dpo_lab.assemble.trained import Trained
+    from dpo_lab.module import PreferenceModule
     from dpo_lab.run import Run
 
 OWN = ("out", "weights", "splits")
@@ -74,20 +75,12 @@ class Asked:
 def _score(asked: Asked, word: str | None, runs_dir: Path) -> None:
     from dpo_lab.assemble.scores import parts_to_score, score
     from dpo_lab.commands.saved_run import heads_of
-    from dpo_lab.module import PreferenceModule
 
-    run, trained, experiment = _of_run(asked, word, runs_dir) if word is not None else _without_run(asked)
+    run, trained, experiment = of_run(asked, word, runs_dir) if word is not None else _without_run(asked)
     heads = heads_of(asked.overrides)
-    parts = _chosen(parts_to_score(experiment), asked.splits, is_own=run is not None and "data" not in heads)
+    parts = chosen_parts(parts_to_score(experiment), asked.splits, is_own=run is not None and "data" not in heads)
     _say(f"policy: {trained.place}" if trained is not None else "policy: as the config builds it")
-    module = PreferenceModule(
-        experiment.policy,
-        experiment.reference,
-        experiment.objective,
-        experiment.make_optimizer,
-        clip_norm=None,
-        seed=experiment.seeds["dropout"],
-    )
+    module = module_of(experiment)
 
     def restore(_: Any) -> None:
         if trained is not None:
@@ -104,7 +97,21 @@ def _score(asked: Asked, word: str | None, runs_dir: Path) -> None:
     print(out)
 
 
-def _of_run(asked: Asked, word: str, runs_dir: Path) -> "tuple[Run, Trained, Experiment]":
+def module_of(experiment: "Experiment") -> "PreferenceModule":
+    """What scores, with the weights that the run began with."""
+    from dpo_lab.module import PreferenceModule
+
+    return PreferenceModule(
+        experiment.policy,
+        experiment.reference,
+        experiment.objective,
+        experiment.make_optimizer,
+        clip_norm=None,
+        seed=experiment.seeds["dropout"],
+    )
+
+
+def of_run(asked: Asked, word: str, runs_dir: Path) -> "tuple[Run, Trained, Experiment]":
     from dpo_lab.assemble.scores import assemble_scores
     from dpo_lab.assemble.trained import MODEL, find_trained
     from dpo_lab.commands.diff import find
@@ -158,7 +165,7 @@ def _check_same(run: "Run", experiment: "Experiment", heads: set[str]) -> None:
             )
 
 
-def _chosen(parts: Mapping[str, Any], splits: str | None, *, is_own: bool) -> dict[str, Any]:
+def chosen_parts(parts: Mapping[str, Any], splits: str | None, *, is_own: bool) -> dict[str, Any]:
     """Of the run's own data what it validates on (the test is nobody's to look at without being asked), of other data
     everything, unless `splits` says which."""
     if splits is None:

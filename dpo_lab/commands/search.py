@@ -14,7 +14,6 @@ from dpo_lab.commands.launching import JobLauncher
 from dpo_lab.commands.sweep_entry import folder_of, run_sweep
 from dpo_lab.commands.sweep_show import show_search
 from dpo_lab.config import ConfigError
-from dpo_lab.config.source import Source
 from dpo_lab.errors import UserError
 from dpo_lab.plan.cells import PlannedRun, plan_runs
 from dpo_lab.plan.find import PlanError, PlanFile, find_content_faults
@@ -44,7 +43,7 @@ def run_search(plan: PlanFile, asked: Asked, *, shows: bool) -> int:
     faults = find_content_faults(content)
     if faults:
         raise PlanError(str(plan.path), *faults)
-    trials = Trials(content, overrides, asked.source)
+    trials = Trials(content, overrides, asked)
     if shows:
         command = f"dpo-lab train -m {' '.join(map(redact_override, trials.first.overrides))}"
         show_search(plan, trials.search, trials.first.config, command)
@@ -62,7 +61,7 @@ def resume_search(folder: SweepFolder, record: SweepRecord, asked: Asked) -> int
     """Go on with the search that `record` keeps."""
     assert record.search is not None
     _, overrides = with_typed_search(record.search, asked.overrides)
-    return _run(folder, record, Trials(record.search, overrides, asked.source), asked)
+    return _run(folder, record, Trials(record.search, overrides, asked), asked)
 
 
 def _run(folder: SweepFolder, record: SweepRecord, trials: "Trials", asked: Asked) -> int:
@@ -88,11 +87,11 @@ class Trials:
         ConfigError: with all faults of what trials could be given.
     """
 
-    def __init__(self, content: Mapping[str, Any], overrides: Sequence[str], source: Source) -> None:
+    def __init__(self, content: Mapping[str, Any], overrides: Sequence[str], asked: Asked) -> None:
         self.search = read_search(content["search"])
         self._base: Cell = {key: Setting(value, "set") for key, value in content.get("set", {}).items()}
         self._overrides = list(overrides)
-        self._source = source
+        self._source, self._is_here = asked.source, asked.is_here
         runs = self._plan(corners(self.search))
         if self.search.prune is not None and any(run.config["trainer"].get("validate_every") is None for run in runs):
             raise ConfigError(
@@ -106,7 +105,8 @@ class Trials:
         return self._plan([cell_of(params, self.search)])[0]
 
     def _plan(self, cells: Sequence[Cell]) -> list[PlannedRun]:
-        planned = plan_runs([{**self._base, **cell} for cell in cells], self._overrides, self._source)
+        whole = [{**self._base, **cell} for cell in cells]
+        planned = plan_runs(whole, self._overrides, self._source, is_here=self._is_here)
         if planned.faults:
             raise ConfigError(*planned.faults)
         return planned.runs

@@ -4,8 +4,9 @@ import hashlib
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from types import FrameType
@@ -16,10 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.run.identity import COSMETIC_KEYS
 from dpo_lab.run.redaction import redact_override
-from dpo_lab.sweep.process import announce_sweep
+from dpo_lab.sweep.process import POLL_SECONDS, SAVE_SECONDS, announce_sweep, runs_a_job
 from dpo_lab.sweep.record import DONE, SweepFolder, SweepRecord
 
 ID_LENGTH = 10
+CLUSTERS = ("submitit_slurm", "ray", "ray_aws")
+"""Launchers whose jobs run on other machines than the one where they are asked for."""
+
 OWN_FOLDER = "hydra.sweep.dir="
 
 
@@ -70,11 +74,13 @@ def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], 
     many = "jobs as a search asks for them" if record.num_jobs is None else f"{record.num_jobs} jobs"
     print(f"sweep {record.id}: {many}, in {folder.path}", file=sys.stderr)
     announce_sweep()
+    folder.stop.unlink(missing_ok=True)
     code = 130
     try:
-        with _stopping_on_sigterm(), Board(folder, record.num_jobs).telling():
+        with _stopping(folder), Board(folder, record.num_jobs).telling():
             code = launch()
     finally:
+        _wait_for_jobs(folder)
         jobs = folder.jobs()
         console().print(table(jobs, ""))
         print(summary(folder), file=sys.stderr)
@@ -84,6 +90,14 @@ def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], 
     if code:
         return code
     return 0 if jobs and all(job.status in DONE for job in jobs) else 1
+
+
+def _wait_for_jobs(folder: SweepFolder) -> None:
+    """Until those that were told to stop have saved and ended: launchers leave them at once. Ctrl-C ends the wait."""
+    given_up = time.monotonic() + SAVE_SECONDS
+    with suppress(KeyboardInterrupt):
+        while time.monotonic() < given_up and any(job.status == "running" for job in folder.jobs()):
+            time.sleep(POLL_SECONDS)
 
 
 def folder_of(overrides: Sequence[str], runs_dir: str, name: str, asked: Sequence[Any]) -> Path:
@@ -102,6 +116,11 @@ def own_path(overrides: Sequence[str]) -> Path | None:
     """The folder that `overrides` ask for, if any."""
     own = next((text.removeprefix(OWN_FOLDER) for text in overrides if text.startswith(OWN_FOLDER)), None)
     return None if own is None else Path(own.strip("'\"")).expanduser().absolute()
+
+
+def is_elsewhere(overrides: Sequence[str]) -> bool:
+    """Whether jobs will run on other machines: a login node has no GPU, and need not have one."""
+    return any(text in [f"hydra/launcher={name}" for name in CLUSTERS] for text in overrides)
 
 
 def own_folder(path: Path) -> str:
@@ -129,14 +148,23 @@ def _num_jobs(overrides: list[str], config: DictConfig) -> int | None:
 
 
 @contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does: its jobs save, and its folder says so."""
+def _stopping(folder: SweepFolder) -> Iterator[None]:
+    """Ctrl-C and SIGTERM have every job save and end, and only then end the launcher, which would kill them at once.
+
+    A second signal ends everything as it is.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        if not runs_a_job():
+            folder.stop.touch()
+            _wait_for_jobs(folder)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

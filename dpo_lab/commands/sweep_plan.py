@@ -59,7 +59,7 @@ def _run_cells(plan: PlanFile, asked: Asked, *, shows: bool) -> int:
     cells, faults = expand(plan.content)
     if faults:
         raise PlanError(str(plan.path), *faults)
-    planned = plan_runs(cells, asked.overrides, asked.source)
+    planned = plan_runs(cells, asked.overrides, asked.source, is_here=asked.is_here)
     if planned.faults:
         raise ConfigError(*planned.faults)
     if shows:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from dpo_lab.errors import UserError
 from dpo_lab.plan.cells import Planned, PlannedRun
 from dpo_lab.plan.cost import content_of, expected_cost, finished_runs
 from dpo_lab.plan.find import PlanFile
@@ -92,7 +93,7 @@ def _cost(left: Sequence[dict[str, Any]], runs_dir: Path, command: str) -> str:
     if not left:
         return "cost: nothing is left to run"
     cost = expected_cost(left, runs_dir)
-    at_once = share_of(left[0]).num_at_once
+    at_once = _num_at_once(left[0])
     side_by_side = f"{at_once} side by side" if at_once > 1 else "one after the other"
     if cost.num_unknown == len(left):
         return (
@@ -108,6 +109,14 @@ def _cost(left: Sequence[dict[str, Any]], runs_dir: Path, command: str) -> str:
         f"cost: {_clock(cost.total / at_once)} for the {len(left)} runs that are left{unknown}, {side_by_side}: "
         f"{each} a run, as measured in {cost.num_measured} finished jobs{others}"
     )
+
+
+def _num_at_once(config: dict[str, Any]) -> int:
+    """Jobs side by side on this machine; 1 where only another one could run them."""
+    try:
+        return max(1, share_of(config).num_at_once)
+    except UserError:
+        return 1
 
 
 def _clock(seconds: float) -> str:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpo_lab.config.choices import holders, refuse
-from dpo_lab.config.cross import CROSS_CHECKS
+from dpo_lab.config.cross import CROSS_CHECKS, OF_THIS_MACHINE
 from dpo_lab.config.experiment import Experiment
 from dpo_lab.config.signature import Signature, TargetError, is_importable, locate, read_shape, read_target, unwrap
 from dpo_lab.config.source import Source
@@ -44,8 +44,12 @@ def check(cfg: DictConfig | Mapping[str, Any]) -> None:
         raise ConfigError(*faults)
 
 
-def find_faults(cfg: DictConfig | Mapping[str, Any]) -> list[str]:
-    """The faults that `check` would raise, in the order of the config; empty for a config that can be run."""
+def find_faults(cfg: DictConfig | Mapping[str, Any], *, is_here: bool = True) -> list[str]:
+    """The faults that `check` would raise, in the order of the config; empty for a config that can be run.
+
+    Args:
+        is_here: whether it is this machine that will run it.
+    """
     faults: list[str] = []
     node = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))
     plain = _plain(node, "", faults)
@@ -55,7 +59,8 @@ def find_faults(cfg: DictConfig | Mapping[str, Any]) -> list[str]:
     unresolved = {fault.partition(":")[0] for fault in faults}
     found = list(_check_keys("", plain, shape, packages))
     for cross_check in CROSS_CHECKS:
-        found += cross_check(plain)
+        if is_here or cross_check not in OF_THIS_MACHINE:
+            found += cross_check(plain)
     return list(dict.fromkeys([*faults, *(fault for fault in found if fault.partition(":")[0] not in unresolved)]))
 
 
@@ -185,7 +190,9 @@ def _entry_annotation(value: Any, annotation: Any) -> Any | None:
     origin, arguments = unwrap(annotation)
     if origin is Any:
         return Any
-    if not isinstance(origin, type) or not issubclass(origin, Mapping if isinstance(value, dict) else Sequence):
+    if not isinstance(origin, type) or origin is str:
+        return None
+    if not issubclass(origin, Mapping if isinstance(value, dict) else Sequence):
         return None
     is_fixed = isinstance(value, list) and len(arguments) > 1
     return None if is_fixed else arguments[-1] if arguments else Any

@@ -6,11 +6,13 @@ faults.
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dpo_lab.config.signature import TargetError, locate
+from dpo_lab.errors import UserError
 
 Plain = dict[str, Any]
 CrossCheck = Callable[[Plain], Iterator[str]]
@@ -40,9 +42,12 @@ def data_files_exist(cfg: Plain) -> Iterator[str]:
     """What looks like a path to data must be one; anything else is taken for a hub name."""
     data = _group(cfg, "data")
     for key in ("path", "validation_path", "test_path"):
-        path = data.get(key)
-        if isinstance(path, str) and _looks_like_a_file(path) and not Path(path).expanduser().exists():
-            yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
+        paths = data.get(key)
+        for path in paths if isinstance(paths, list) else [paths]:
+            if path == "":
+                yield f"data.{key}: is empty; give a file, or a name on the hub"
+            elif isinstance(path, str) and _looks_like_a_file(path) and not Path(path).expanduser().exists():
+                yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
 
 
 def model_folders_exist(cfg: Plain) -> Iterator[str]:
@@ -54,7 +59,8 @@ def model_folders_exist(cfg: Plain) -> Iterator[str]:
         if Path(path).expanduser().is_file():
             yield f"{group}.path: {path} is a file; give the folder that holds config.json and the weights"
         elif not HUB_NAME.fullmatch(path):
-            yield f"{group}.path: {path} is no folder here (looked in {Path.cwd()}) and no hub name (owner/name)"
+            where = f"no folder here (looked in {Path.cwd()}) and no hub name (owner/name)"
+            yield f"{group}.path: {path or repr(path)} is {where}"
 
 
 def gpu_is_there(cfg: Plain) -> Iterator[str]:
@@ -76,12 +82,44 @@ def folders_can_be_written(cfg: Plain) -> Iterator[str]:
     for key in ("runs_dir", "cache_dir"):
         if not isinstance(cfg.get(key), str) or cfg[key] == "???":
             continue
+        if not cfg[key]:
+            yield f"{key}: is empty; give a folder"
+            continue
         folder = Path(cfg[key]).expanduser().absolute()
         nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not nearest.is_dir():
             yield f"{key}: cannot make {folder}, since {nearest} is a file"
         elif not os.access(nearest, os.W_OK | os.X_OK):
             yield f"{key}: cannot write to {folder}: no permission in {nearest}"
+        elif refusal := _refusal(nearest):
+            yield f"{key}: cannot write to {folder}: {refusal} in {nearest}"
+
+
+def _refusal(folder: Path) -> str | None:
+    """Why no file can be made there, tried with one that no name is given to."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
+def borrowing_has_a_neighbour(cfg: Plain) -> Iterator[str]:
+    """A loss with borrowed responses takes them from the other items of its step."""
+    from dpo_lab.needs import IngredientError, read_needs
+
+    if _group(cfg, "trainer").get("global_batch_size") != 1:
+        return
+    for path, target in _targets("loss", cfg.get("loss")):
+        try:
+            needs = read_needs(locate(target, ("dpo_lab",)))
+        except (TargetError, IngredientError):
+            continue
+        if "drift" in needs:
+            yield (
+                f"trainer.global_batch_size: {path} borrows responses from the other items of an optimizer step, and "
+                "with 1 there is none; use at least 2"
+            )
 
 
 def losses_can_be_fed(cfg: Plain) -> Iterator[str]:
@@ -168,6 +206,19 @@ def resume_or_fresh(cfg: Plain) -> Iterator[str]:
         yield "resume.run: fresh=true begins another attempt, which goes on with no other; use one of the two"
 
 
+def resumed_run_is_there(cfg: Plain) -> Iterator[str]:
+    """What is to be gone on with exists, which is known before data is read and weights are loaded."""
+    run, runs_dir = _group(cfg, "resume").get("run"), cfg.get("runs_dir")
+    if not isinstance(run, str) or not isinstance(runs_dir, str):
+        return
+    from dpo_lab.run.claim import find_run
+
+    try:
+        find_run(runs_dir, run)
+    except UserError as error:
+        yield str(error).replace(f"resume.run={run}: ", "resume.run: ", 1)
+
+
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
     every_process_has_items,
@@ -176,12 +227,17 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     gpu_is_there,
     folders_can_be_written,
     losses_can_be_fed,
+    borrowing_has_a_neighbour,
     adapter_is_there,
     best_is_of_validation,
     nothing_is_chosen_on_the_test,
     sides_leave_something,
     resume_or_fresh,
+    resumed_run_is_there,
 )
+
+OF_THIS_MACHINE: frozenset[CrossCheck] = frozenset({gpu_is_there})
+"""What need not hold here of a run that another machine will make."""
 
 
 def _group(cfg: Plain, name: str) -> Plain:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.report import DataReport
 from dpo_lab.data.split import prompt_key
 from dpo_lab.data.view import Kind, View
 from dpo_lab.types import Example
@@ -43,6 +44,17 @@ _OF_EACH = {
 class _Reason(NamedTuple):
     unit: str
     what: str
+
+
+def check_left(num_items: int, report: DataReport) -> None:
+    """
+    Raises:
+        DataError: no training row is left to make an item of; with what became of them.
+    """
+    if num_items:
+        return
+    lost = [line for line in report.lines() if line.startswith(("dropped", "cut"))]
+    raise DataError("\n  ".join(["No training row is left:", *(lost or ["there was none"])]))
 
 
 def check_view(

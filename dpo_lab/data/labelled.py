@@ -94,7 +94,7 @@ def labelled(
             raise problems_error(reader.problems, f"No row of data.{key} is left.")
     weigh = _weights(names, preference, class_weights, confusion, gold[0], report)
     number = len(names) - 1 if num_rejected is None else num_rejected
-    sides = [[_example(row, weigh, number, preference_seed) for row in side] for side in gold]
+    sides = [[labelled_example(row, weigh, number, preference_seed) for row in side] for side in gold]
     for side in sides:
         _count_notes(side, report)
     split = hold_out(
@@ -167,7 +167,12 @@ def _weights(
     return lambda gold: weights
 
 
-def _example(row: LabelledText, weigh: WrongWeights, num_rejected: int, seed: int) -> Example:
+def labelled_example(row: LabelledText, weigh: WrongWeights, num_rejected: int, seed: int) -> Example:
+    """The gold class of `row` against wrong ones.
+
+    Raises:
+        DataError: there are fewer than `num_rejected` wrong classes with a weight.
+    """
     rejected = draw_rejected(row.text, row.label, weigh(row.label), num_rejected, seed)
     if len(rejected) < num_rejected:
         raise DataError(

@@ -87,7 +87,8 @@ def questions(
         if any(wanted) and not side:
             raise DataError(f"no question of data.{key} is left: {'; '.join(report.lines()[1:])}")
     sides = [
-        [_example(one, _wrong(one, rejected, num_rejected, rejected_seed), report) for one in side] for side in asked
+        [span_example(one, _wrong(one, rejected, num_rejected, rejected_seed), report) for one in side]
+        for side in asked
     ]
     split = hold_out(
         sides,
@@ -140,7 +141,8 @@ def _response(span: Span) -> list[Message]:
     return [Message(role="assistant", content=span.text, start=span.start)]
 
 
-def _example(question: Question, wrong: Sequence[Span], report: DataReport) -> Example:
+def span_example(question: Question, wrong: Sequence[Span], report: DataReport) -> Example:
+    """`as_example` without the spans of `wrong` that say what a right answer says; these, and notes, are counted."""
     right = [answer.text for answer in question.answers]
     kept = [span for span in dict.fromkeys(wrong) if token_f1(span.text, right) < 1]
     report.count("rejected_is_right", len(wrong) - len(kept), question.source)
@@ -155,10 +157,10 @@ def _wrong(question: Question, rejected: Rejected, num: int | None, seed: int) -
         return ()
     if rejected == "given":
         return question.rejected[:num]
-    return _draw_spans(question, num or 1, seed)
+    return random_spans(question, num or 1, seed)
 
 
-def _draw_spans(question: Question, num: int, seed: int) -> list[Span]:
+def random_spans(question: Question, num: int, seed: int) -> list[Span]:
     """`num` different spans of whole words; their number of words is uniform up to twice that of the right answer."""
     content = json.dumps([seed, question.question, question.context]).encode()
     generator = random.Random(hashlib.sha256(content).digest())

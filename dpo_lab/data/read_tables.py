@@ -74,6 +74,8 @@ def read_parquet(content: bytes, path: Path) -> Rows:
 
 
 def _check_header(header: list[str], path: Path, delimiter: str) -> None:
+    if header and header[0].lstrip().startswith(("{", "[")):
+        raise DataError(f"{path} is JSON by its content. Name it with the ending .jsonl (or .json).")
     _check_names(header, path)
     other = next((mark for mark in (";", "\t", "|", ",") if mark != delimiter and mark in "".join(header)), None)
     if len(header) == 1 and other is not None:

@@ -117,9 +117,11 @@ class Reader:
         if mapping is None and num_rows == 1 and self._misnamed and (fix := _wrapped(self._misnamed[0])):
             return DataError(f"{message}\n{fix}")
         if mapping is None:
-            mapping = next(iter(mappings(found)), None)
+            mapping = next((named for named in mappings(found) if named), None)
         if mapping is not None:
             return DataError(f"{message}\n{_advise(mapping)}")
+        if Path(name).suffix.lower() in (".csv", ".tsv"):
+            message += " They are what the first line says: does it name the columns?"
         return DataError(
             f"{message}\nNone of these is like a name of ours. Map our names to yours, as in "
             f"{as_override({'prompt': 'your_column'})}. Our names are:\n{known}"

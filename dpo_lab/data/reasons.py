@@ -84,6 +84,7 @@ REASONS: dict[str, Reason] = {
     "contradictory_class": Reason("noted", "row", "an earlier row gives the same text another class"),
     "same_but_for_white_space": Reason("noted", "row", "two responses of a pair differ in white space only"),
     "label_swapped": Reason("noted", "judgement", "says the opposite, as data.label_noise asks for"),
+    "word_for_missing": Reason("noted", "row", "a text that is a word for a missing value alone: nan, None, null, ..."),
     "prompt_repeated": Reason("noted", "row", "every response begins with the prompt, which then stands there twice"),
     "chat_beside_text": Reason("noted", "row", "of the rarer kind, where some rows are chats and others plain text"),
     "replacement_character": Reason("noted", "row", "U+FFFD: text that was once read in a wrong encoding"),

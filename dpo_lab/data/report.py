@@ -105,7 +105,7 @@ class DataReport:
                 more = ", ..." if at and self.counts[reason] > len(self.places[reason]) else ""
                 lines.append(f"{effect} {_plural(self.counts[reason], unit)}: {text} [{reason}]{at}{more}")
         if self.columns_not_read:
-            lines.append(f"columns not read: {', '.join(self.columns_not_read)}")
+            lines.append(f"columns not read: {', '.join(name or repr(name) for name in self.columns_not_read)}")
         lines += self.left_out
         lines += [f"made with {line}" for line in self.made_with]
         return lines

@@ -10,6 +10,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # What the bytes of UTF-8 become when read as Latin-1 or Windows-1252: a lead byte and what may follow it.
 _SECOND_BYTES = "".join(bytes([byte]).decode("cp1252", errors="ignore") for byte in range(0x80, 0xC0))
 _MOJIBAKE = re.compile(f"[\xc2-\xf4][\x80-\xbf{re.escape(_SECOND_BYTES)}]+")
+_WORDS_FOR_MISSING = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined"})
 _MESSAGE_START = re.compile(r"\s*\[\s*\{\s*[\"'](role|from|content|value)[\"']\s*:")
 
 
@@ -37,6 +38,8 @@ def notes(example: Example) -> Iterator[str]:
         # A prompt of one or two words may well open an answer.
         if len(stripped.split()) > 2 and all(response.strip().startswith(stripped) for response in responses):
             yield "prompt_repeated"
+    if any(_bare(response).lower() in _WORDS_FOR_MISSING for response in (prompt, *example.responses)):
+        yield "word_for_missing"
     if any(_bare(example.responses[a]) == _bare(example.responses[b]) for a, b in example.pairs):
         yield "same_but_for_white_space"
 

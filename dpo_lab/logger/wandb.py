@@ -98,8 +98,11 @@ class WandbLogger(Logger):
             return
         self._environment = quiet_environment(run.path / "wandb")
         earlier = info.get("wandb", {})
+        # Before W&B writes anything: who is killed in between goes on under the same id, over the same files.
+        known = {**earlier, "id": earlier.get("id") or _new_id()}
+        run.update(wandb=known)
         try:
-            self._open(mode, run, config, info)
+            self._open(mode, run, config, {**info, "wandb": known})
         except BaseException:
             restore_environment(self._environment)
             raise
@@ -173,7 +176,9 @@ class WandbLogger(Logger):
             self._mode_used = "offline"
             shutil.rmtree(next((run.path / "wandb").glob(f"run-*-{arguments['id']}"), ""), ignore_errors=True)
             # A new id: W&B counts the one that failed as in use.
-            self._wandb_run = service.init(mode="offline", **{**arguments, "id": _new_id()})
+            arguments["id"] = _new_id()
+            run.update(wandb={"id": arguments["id"]})
+            self._wandb_run = service.init(mode="offline", **arguments)
 
     def _arguments(self, run: RunFolder, config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
         import wandb as service
@@ -195,7 +200,7 @@ class WandbLogger(Logger):
         settings = {**self._settings, "group": self._settings["group"] or info.get("sweep")}
         return {
             **settings,
-            "id": info.get("wandb", {}).get("id") or _new_id(),
+            "id": info["wandb"]["id"],
             "resume": "allow" if self._mode_used == "online" else None,
             "name": f"{run.path.parent.name}/{run.path.name}",
             "dir": str(run.path),

@@ -13,13 +13,12 @@ from omegaconf import OmegaConf
 from dpo_lab.errors import UserError
 from dpo_lab.logger.wandb import headlines
 from dpo_lab.logger.wandb_account import has_key
+from dpo_lab.run.mirror import FILES, MIRRORED
 from dpo_lab.run.read import read_info
 
 PREFIX = "wandb:"
-MIRRORED = "dpo_lab"
-NAMES = ("config.yaml", "overrides.yaml", "run.json", "metrics.jsonl", "timing.jsonl", "predictions.parquet")
-"""Files of a run folder that a run may have sent; the first, third and fourth are enough."""
-
+NAMES = ("run.json", *FILES)
+ENOUGH = ("run.json", "config.yaml", "metrics.jsonl")
 TIMEOUT_SECONDS = 30
 _ADDRESS = re.compile(
     r"wandb:(?P<entity>[\w.-]+)/(?P<project>[\w.-]+)(/(?:(?:runs|sweeps|groups)/)?(?P<name>[\w.-]+))?"
@@ -134,7 +133,7 @@ def _copy_record(run: Any, folder: Path) -> bool:
         if name in NAMES:
             file.download(root=str(folder), replace=True).close()
             (folder / MIRRORED / name).replace(folder / name)
-    return all((folder / name).exists() for name in ("config.yaml", "run.json", "metrics.jsonl"))
+    return all((folder / name).exists() for name in ENOUGH)
 
 
 def _ask_for_record(run: Any, folder: Path) -> bool:

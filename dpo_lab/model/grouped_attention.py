@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from dpo_lab.model.flex_attention import RowMasks, flex_attend
-from dpo_lab.model.spans import Span, group_spans
+from dpo_lab.model.spans import PackedRow, Span
 
 NAME = "dpo_lab_grouped"
 
@@ -37,7 +37,7 @@ class _How(NamedTuple):
 
 @contextmanager
 def grouped_attention(config: Any) -> Iterator[None]:
-    """The model with this `config` attends by group, and is to be called with ``spans`` or ``masks``; then put back."""
+    """The model with this `config` attends by group, to be called with ``packed`` or ``masks``; then put back."""
     _register()
     before = config._attn_implementation
     config._attn_implementation = NAME
@@ -54,6 +54,20 @@ def _register() -> None:
     AttentionInterface.register(NAME, _attend)
 
 
+@cache
+def attend_outside_of_kernels() -> None:
+    """From now on compiled layers call this attention as it is, between their kernels.
+
+    Where every prompt and response lies would be a symbol to torch.compile, and the sizes of a few pairs are already
+    more than it can reason about in an hour; as constants they would compile anew for each row. FlexAttention
+    compiles its own kernel.
+    """
+    from transformers import AttentionInterface
+
+    _register()
+    AttentionInterface.register(NAME, torch.compiler.disable(_attend, reason="its sizes differ in every row"))
+
+
 def _attend(
     module: torch.nn.Module,
     query: Float[Tensor, "1 h l d"],
@@ -61,7 +75,7 @@ def _attend(
     value: Float[Tensor, "1 g l e"],
     attention_mask: Tensor | None,
     *,
-    spans: Sequence[Span] = (),
+    packed: PackedRow | None = None,
     masks: RowMasks | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -74,7 +88,7 @@ def _attend(
     """What transformers asks of an attention function. `s_aux` are sinks: of each head a score that takes its share of
     the softmax and gives nothing (gpt-oss). `ignored` are settings of other implementations.
 
-    Under `masks` the row is one call, otherwise each group of `spans` a few.
+    Under `masks` the row is one call, otherwise each group of `packed` a few.
     """
     if windows is not None:
         windows.add(sliding_window)
@@ -88,16 +102,12 @@ def _attend(
         key, value = (each.repeat_interleave(num_heads // each.shape[1], dim=1) for each in (key, value))
     how = _How(sliding_window, softcap, s_aux, scaling, dropout if module.training else 0.0)
     parts = []
-    groups = group_spans(spans)
-    if torch.compiler.is_compiling():  # torch 2.13 compiles a split of such sizes into a name that it never sets
-        for group in groups:
-            parts += _attend_group(group, 0, query, key, value, how)
-    else:  # cut into groups first: the gradient of a slice is as large as what it was cut from
-        sizes = [group[-1].end - group[0].prompt_at for group in groups]
-        cut = [each.split(sizes, dim=2) for each in (query, key, value)]
-        for group, queries, keys, values in zip(groups, cut[0], cut[1], cut[2], strict=True):
-            first = group[0].prompt_at
-            parts += _attend_group(group, first, queries, keys, values, how)
+    assert packed is not None, "neither a packed row nor masks"
+    # Cut into groups first: the gradient of a slice is as large as what it was cut from.
+    sizes = [group[-1].end - group[0].prompt_at for group in packed.groups]
+    cut = [each.split(sizes, dim=2) for each in (query, key, value)]
+    for group, queries, keys, values in zip(packed.groups, cut[0], cut[1], cut[2], strict=True):
+        parts += _attend_group(group, group[0].prompt_at, queries, keys, values, how)
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 

@@ -13,7 +13,7 @@ from dpo_lab.model.decisions import decision_mask
 from dpo_lab.model.flex_attention import Kernel, RowMasks
 from dpo_lab.model.grouped_attention import grouped_attention
 from dpo_lab.model.policy import Inputs
-from dpo_lab.model.spans import read_spans
+from dpo_lab.model.spans import PackedRow, read_spans
 from dpo_lab.reductions import Choices, scattered
 from dpo_lab.types import Encoded, LogProbs
 
@@ -103,8 +103,8 @@ def decided_hidden(
 ) -> Float[Tensor, " d h"]:
     """The model's last hidden states at the positions that decide. Into `windows` goes how far each layer sees."""
     config, spans = model.config.get_text_config(), read_spans(inputs["spans"])
-    row: dict[str, Any] = {"spans": spans}
-    if kernel == "flex":  # without the spans: compiled layers would be compiled again for each row
+    row: dict[str, Any] = {"packed": PackedRow(spans)}
+    if kernel == "flex":
         far = {None, getattr(config, "sliding_window", None)}
         row = {"masks": RowMasks(spans, far, inputs["input_ids"].device)}
     with grouped_attention(config):

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from dpo_lab.errors import UserError
+from dpo_lab.model.grouped_attention import attend_outside_of_kernels
 
 
 def prepare_layers(model: Any, *, recompute: bool, compile: bool) -> None:
@@ -56,13 +57,14 @@ def _attending(config: Any, implementation: str) -> Iterator[None]:
 
 
 def compile_layers(model: Any) -> None:
-    """Have torch.compile make kernels of each layer, at its first call; one set serves all lengths.
+    """Have torch.compile make kernels of each layer but its attention, at its first call; one set serves all lengths.
 
     Layer by layer, and not the model as a whole: layers are alike, so this compiles far less, and it holds however
     the model around them is walked through.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
+    attend_outside_of_kernels()
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     for layer in layers or [model]:
         layer.compile(dynamic=True)

@@ -1,7 +1,9 @@
 """Reading transformers models from folders and hub names, with errors that say what to do."""
 
+import pickle
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from dpo_lab.hub import prepare_hub_access
 from dpo_lab.model.dropout import set_config_dropout
 from dpo_lab.model.heads import Head
 from dpo_lab.model.quantization import Quantization, loader_options, refuse_quantized_checkpoint, settle
+from dpo_lab.model.weight_files import check_finite, check_shapes, check_weight_files
 
 NUM_NAMES_SHOWN = 5
 
@@ -53,7 +56,7 @@ def load_model(
 
     Raises:
         UserError: no such folder; no network and not downloaded before; files that transformers cannot load,
-            that lack weights of the model, or that are quantised already.
+            that lack weights of the model, hold some that are not finite, or that are quantised already.
     """
     path = _find(path, revision)
     import transformers
@@ -68,21 +71,25 @@ def load_model(
         refuse_quantized_checkpoint(path, config)
         if head is not None:
             head.configure(config, path)
-            options["ignore_mismatched_sizes"] = True
         rates = set_config_dropout(config, dropout)
         held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
         loader: Any = getattr(transformers, kind.auto_class)
-        with _quiet() if head is not None else nullcontext():
-            model, loaded = loader.from_pretrained(path, config=config, output_loading_info=True, **held, **options)
-        options.pop("ignore_mismatched_sizes", None)
+        with _quiet():
+            model, loaded = loader.from_pretrained(
+                path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **held, **options
+            )
         tokenizer = getattr(transformers, kind.auto_tokenizer).from_pretrained(tokenizer_folder or path, **options)
     except UserError:
         raise
     except Exception as error:  # safetensors, tokenizers and code of a model raise types of their own
-        raise UserError(f"model {path!r} cannot be loaded as a {kind.words}: {_say(error)}") from error
+        raise UserError(f"model {path!r} cannot be loaded as a {kind.words}: {reason_of(error)}") from error
     if head is not None:
         head.settle(model, loaded, path)
+    else:
+        check_shapes(f"model {path!r}", loaded)
     _check_complete(f"model {path!r}", loaded)
+    check_finite(f"model {path!r}", model.state_dict())
+    _warn_of_code(path, config, trust_remote_code, type(model).__name__)
     settle(model)
     num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(getattr(tokenizer, "tokenizer", tokenizer))
     if num_tokens > num_rows:
@@ -92,7 +99,7 @@ def load_model(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers lists the weights of a head that are missing, be they wanted or not."""
+    """transformers lists weights that are missing or of another shape, be they wanted or not; we say which are not."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -111,6 +118,7 @@ def _find(path: str, revision: str | None) -> str:
             raise UserError(
                 f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote"
             )
+        check_weight_files(folder)
         return str(folder)
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists()
     if looks_local:
@@ -145,7 +153,7 @@ def read_weights(model: Any, folder: Path) -> dict[str, Tensor]:
             folder, config=model.config, dtype=model.dtype, output_loading_info=True, local_files_only=True
         )
     except Exception as error:  # safetensors raises types of its own
-        raise UserError(f"weights in {folder} do not fit the model: {_say(error)}") from error
+        raise UserError(f"weights in {folder} do not fit the model: {reason_of(error)}") from error
     _check_complete(f"weights in {folder} do not fit the model", loaded, allow_unexpected=False)
     return source.state_dict()
 
@@ -163,5 +171,25 @@ def _check_complete(what: str, loaded: dict[str, Any], *, allow_unexpected: bool
             raise UserError(f"{what}: the checkpoint {meaning}: {shown}{more}; give a complete checkpoint of this kind")
 
 
-def _say(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+class CodeNotRunWarning(UserWarning):
+    """A model comes with code of its own, and was built by transformers' own code of the same name instead."""
+
+
+def _warn_of_code(path: str, config: Any, is_trusted: bool, built: str) -> None:
+    if getattr(config, "auto_map", None) and not is_trusted:
+        warnings.warn(
+            f"model {path!r} comes with code of its own, which was not run: transformers' {built} was built instead. "
+            "Where its numbers must be those of its own code: model.trust_remote_code=true",
+            CodeNotRunWarning,
+            stacklevel=2,
+        )
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says, with our name of what it asks for."""
+    text = str(error)
+    if "custom code" in text and "trust_remote_code" in text:
+        return "it needs code that comes with it, and that is not run unless you say so: model.trust_remote_code=true"
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are a pickle with more in it than tensors, and none of it was run; give safetensors"
+    return f"{type(error).__name__}: {text}"

@@ -9,7 +9,8 @@ import torch
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.adapter import Adapter, quietly
-from dpo_lab.model.loading import CAUSAL_LM, ModelKind, load_model
+from dpo_lab.model.loading import CAUSAL_LM, ModelKind, load_model, reason_of
+from dpo_lab.model.weight_files import ADAPTERS, check_finite, check_weight_files
 
 LoraExport = Literal["merged", "adapter"]
 LoraTarget = str | list[str]
@@ -61,11 +62,15 @@ def base_of(folder: Path) -> str:
     """Folder or hub name of the model below the adapter in `folder`.
 
     Raises:
-        UserError: the adapter does not say it.
+        UserError: the adapter does not say it, or is damaged.
     """
     file = folder / CONFIG_FILE
-    base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
+    try:
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{file} is no JSON object ({error}): fetch or copy it again") from error
+    check_weight_files(folder, ADAPTERS)
+    if not base or not isinstance(base, str):
         raise UserError(f"{file} names no base model (base_model_name_or_path), so the adapter cannot be loaded")
     return base
 
@@ -162,7 +167,9 @@ def load_adapter(model: Any, folder: Path, settings: LoraSettings, *, base: str)
     except UserError:
         raise
     except Exception as error:  # safetensors and peft raise types of their own
-        raise UserError(f"adapter {str(folder)!r} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise UserError(f"adapter {str(folder)!r} cannot be loaded: {reason_of(error)}") from error
+    trained = {name: tensor for name, tensor in wrapped.named_parameters() if tensor.requires_grad}
+    check_finite(f"adapter {str(folder)!r}", trained)
     return Adapter(wrapped, base=base, is_trained=True, exported_alone=settings.export == "adapter")
 
 

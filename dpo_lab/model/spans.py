@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 from torch import Tensor
 
@@ -38,3 +39,12 @@ def group_spans(spans: Sequence[Span]) -> list[list[Span]]:
         else:
             groups.append([span])
     return groups
+
+
+@final
+class PackedRow:
+    """What lies in one packed row. A plain object, into which torch.compile does not look: of a tuple of spans it would
+    make kernels anew for each length."""
+
+    def __init__(self, spans: Sequence[Span]):
+        self.groups = group_spans(spans)

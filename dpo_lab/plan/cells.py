@@ -36,12 +36,15 @@ class Planned:
     faults: list[str] = field(default_factory=list)
 
 
-def plan_runs(cells: Sequence[Cell], overrides: Sequence[str], source: Source) -> Planned:
+def plan_runs(cells: Sequence[Cell], overrides: Sequence[str], source: Source, *, is_here: bool = True) -> Planned:
     """What `cells` stand for where `overrides` are typed behind the plan's name.
 
     A key that is typed is set in every cell, instead of what the plan says, and several values (``seed=1,2``) are as
     many cells; a loss that is typed leaves the cells with this loss. Runs that differ in nothing but what never enters
     a run's id are one.
+
+    Args:
+        is_here: whether it is this machine that will run them.
     """
     typed, faults = _read(overrides)
     if faults:
@@ -63,7 +66,7 @@ def plan_runs(cells: Sequence[Cell], overrides: Sequence[str], source: Source) -
         if config is not None:
             texts, wrong = _with_multiples(cell, config)
             found += wrong
-            found += [] if found else find_faults(config)
+            found += [] if found else find_faults(config, is_here=is_here)
         if found or config is None:
             planned.faults += _placed(found, cell)
             continue

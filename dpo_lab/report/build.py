@@ -6,6 +6,7 @@ from dpo_lab.report import more_sections, sections
 from dpo_lab.report.claims import Checked
 from dpo_lab.report.compare import compare_to_baseline
 from dpo_lab.report.content import Report
+from dpo_lab.report.seed_streams import seed_streams_section
 from dpo_lab.report.study import Study
 from dpo_lab.report.winner import winner_section
 
@@ -25,6 +26,7 @@ def build_report(study: Study, title: str, checked: Sequence[Checked] = ()) -> R
         more_sections.curves_section(study),
         more_sections.displacement_section(study),
         more_sections.length_section(study),
+        seed_streams_section(study),
         more_sections.cost_section(study),
         more_sections.environment_section(study),
         more_sections.runs_section(study),

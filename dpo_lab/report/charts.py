@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 PALETTE = ("#3b7dd8", "#d9583b", "#2a9d5c", "#b8860b", "#8e5bd0", "#d0478f", "#1f9bb0", "#7a7a7a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -95,20 +95,22 @@ def draw_lines(
         return figure
 
 
-def draw_differences(labels: Sequence[str], intervals: Sequence[tuple[float, float, float]], x_label: str) -> Figure:
+def draw_differences(
+    labels: Sequence[str], intervals: Sequence[tuple[float, float, float]], is_clear: Sequence[bool], x_label: str
+) -> Figure:
     """One line a label, from top to bottom: the difference and its interval, beside a line at 0."""
     with mpl.rc_context(_STYLE):
         figure, axis = _figure(height=0.9 + 0.27 * len(labels))
         places = range(len(labels), 0, -1)
-        for place, (middle, low, high) in zip(places, intervals, strict=True):
-            is_clear = low > 0 or high < 0
-            colour = PALETTE[0] if is_clear else PALETTE[-1]
+        for place, (middle, low, high), clear in zip(places, intervals, is_clear, strict=True):
+            colour = PALETTE[0] if clear else PALETTE[-1]
             axis.plot([low, high], [place, place], color=colour)
             axis.plot([middle], [place], "o", color=colour)
         axis.axvline(0, color=_INK, linewidth=0.8)
         axis.set_yticks(list(places), [_fit(label) for label in labels])
+        axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.grid(axis="y", visible=False)
-        axis.set_xlabel(x_label)
+        axis.set_xlabel(x_label, loc="right")  # long, and there is room under the labels
         return figure
 
 

@@ -89,6 +89,8 @@ def with_interval(mean: float, low: float, high: float) -> str:
         return ""
     if math.isnan(low) or math.isnan(high):
         return f"{mean:.4g}"
+    # A mean of differences that cancel is nothing but rounding.
+    mean = 0.0 if abs(mean) < 1e-9 * (high - low) else mean
     return f"{mean:.4g} [{low:.3g}, {high:.3g}]"
 
 

@@ -43,7 +43,7 @@ def learning_curves(study: Study) -> list[Chart]:
         for metric in dict.fromkeys((study.metric, *CURVES)):
             lines, rows = [], []
             for cell in cells:
-                means = {step: estimate(values) for step, values in means_by_step(cell, metric).items()}
+                means = {step: estimate(values) for step, values in means_by_step(cell, metric, first=0).items()}
                 if not means:
                     continue
                 rows += [[cell.label, step, e.mean, e.low, e.high, e.count] for step, e in means.items()]
@@ -123,11 +123,17 @@ def differences(comparisons: Sequence[Comparison], metric: str) -> list[Chart]:
     rows: list[list[Value]] = [[one.cell.label, *one.seeds[:3]] for one in shown]
     title = f"{title_of(metric)} less the baseline's"
     better = "lower" if lower_is_better(metric) else "higher"
-    caption = f"95 % interval over shared seeds, each for itself; blue: without 0; {better} is better."
+    caption = (
+        "95 % interval over shared seeds, each for itself; blue: better or worse after Holm's correction; "
+        f"{better} is better."
+    )
     if len(shown) > MOST_BARS:
         caption += f" The first {MOST_BARS} of {len(shown)} cells; the CSV has all."
     figure = draw_differences(
-        [one.cell.label for one in shown[:MOST_BARS]], [one.seeds[:3] for one in shown[:MOST_BARS]], title
+        [one.cell.label for one in shown[:MOST_BARS]],
+        [one.seeds[:3] for one in shown[:MOST_BARS]],
+        [one.verdict in ("better", "worse") for one in shown[:MOST_BARS]],
+        title,
     )
     return [
         Chart("differences", title, caption, figure, Table("differences", title, ("cell", "mean", "low", "high"), rows))

@@ -124,8 +124,15 @@ def _runs_under(folder: Path) -> list[Path]:
 
 
 def _runs_of_sweep(folder: Path) -> list[Path]:
-    runs = _runs_under(folder.absolute().parents[1])
-    return [run for run in runs if _try([], "run.json", lambda run=run: read_info(run).get("sweep")) == folder.name]
+    """Runs that say that they are of this sweep, and those that its jobs found finished already."""
+    runs_dir = folder.absolute().parents[1]
+    runs = _runs_under(runs_dir)
+    own = {run for run in runs if _try([], "run.json", lambda run=run: read_info(run).get("sweep")) == folder.name}
+    for file in folder.glob("jobs/*/run.txt"):
+        named = Path(file.read_text().partition("\n")[0])
+        moved = runs_dir / named.parent.name / named.name  # the folder of all runs may have been moved, or copied
+        own |= {path for path in (moved if moved.exists() else named,) if (path / "run.json").exists()}
+    return sorted(own)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

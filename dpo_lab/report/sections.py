@@ -205,13 +205,16 @@ def claims_section(checked: Sequence[Checked]) -> Section:
 
 
 def _in_words(comparisons: Sequence[Comparison]) -> str:
-    words = {}
+    """``Of 8 cells against the baseline 1 is better (loss=ipo), 7 are not distinguishable.``"""
+    words: dict[str, list[str]] = {}
     for one in comparisons:
         words.setdefault(one.verdict.partition(":")[0], []).append(one.cell.label)
-    counts = [f"{len(labels)} {verdict}" for verdict, labels in words.items()]
-    clear = [label for verdict in ("better", "worse") for label in words.get(verdict, [])]
-    ending = f" Clear of the baseline: {', '.join(clear)}." if clear else " None is clear of the baseline."
-    return f"Of {len(comparisons)} cells {', '.join(counts)}.{ending}"
+    parts = [
+        f"{len(words[verdict])} {'is' if len(words[verdict]) == 1 else 'are'} {verdict}"
+        + (f" ({', '.join(words[verdict])})" if verdict in ("better", "worse") else "")
+        for verdict in sorted(words, key=("better", "worse", INDISTINCT, "not tested").index)
+    ]
+    return f"Of {len(comparisons)} cells against the baseline {', '.join(parts)}."
 
 
 def _has_own_unit(study: Study) -> bool:

@@ -89,12 +89,12 @@ def is_tested(cells: Sequence[Cell], metric: str) -> bool:
     return bool(np.isfinite(np.asarray(values)).all()) and bool(runs)
 
 
-def means_by_step(cell: Cell, metric: str) -> dict[int, list[float]]:
-    """Values of all runs of a cell at each step above 0 at which all of them have one."""
+def means_by_step(cell: Cell, metric: str, first: int = 1) -> dict[int, list[float]]:
+    """Values of all runs of a cell at each step from `first` on at which all of them have one."""
     curves = [run.curves.get(metric) for run in cell.runs.values()]
     by_run = [{} if one is None else dict(zip(one.steps.tolist(), one.values.tolist(), strict=True)) for one in curves]
     steps = sorted(set.intersection(*(set(one) for one in by_run))) if by_run else []
-    return {int(step): [one[step] for one in by_run] for step in steps if step > 0}
+    return {int(step): [one[step] for one in by_run] for step in steps if step >= first}
 
 
 def leave_one_seed_out(

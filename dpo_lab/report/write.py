@@ -1,6 +1,7 @@
 """A report as files: one page, Markdown, CSV, LaTeX, and its charts as SVG and PNG."""
 
 import html
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from markupsafe import Markup
 
 from dpo_lab.report import charts
 from dpo_lab.report.content import Report, Table, Value, text
+from dpo_lab.report.pictures import title_of
 from dpo_lab.whole_files import write_whole
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -67,13 +69,34 @@ def markdown(report: Report) -> str:
 
 
 def latex(report: Report) -> str:
-    """The table of cells for a paper (needs the package booktabs)."""
-    table = next(table for section in report.sections for table in section.tables if table.name == "cells")
-    header = " & ".join(_latex(column) for column in table.columns)
-    rows = [" & ".join(_latex(text(value)) for value in row) + r" \\" for row in table.rows]
-    opening = rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}"
+    """The table of cells for a paper (needs the package booktabs): mean and half of the interval of each metric."""
+    columns = report.main.columns
+    first = columns.index("seeds") + 1
+    metrics = [name for name in columns if f"{name} low" in columns]
+    place = {name: number for number, name in enumerate(columns)}
+    header = " & ".join(_latex(name) for name in (*columns[:first], *map(title_of, metrics)))
+    rows = [
+        " & ".join(
+            [_latex(text(value)) for value in row[:first]]
+            + [_plus_minus(row[place[name]], row[place[f"{name} low"]]) for name in metrics]
+        )
+        + r" \\"
+        for row in report.main.rows
+    ]
+    opening = rf"\begin{{tabular}}{{{'l' * (first - 1)}{'r' * (1 + len(metrics))}}}"
     lines = [opening, r"\toprule", rf"{header} \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines)
+
+
+def _plus_minus(mean: Value, low: Value) -> str:
+    """Two digits of the half width, and as many decimals of the mean."""
+    if not isinstance(mean, int | float) or math.isnan(mean):
+        return ""
+    if not isinstance(low, int | float) or not mean > low:
+        return f"${mean:.4g}$"
+    half = mean - low
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return rf"${mean:.{decimals}f} \pm {half:.{decimals}f}$"
 
 
 def _kind(value: Value) -> str:
@@ -84,7 +107,7 @@ def _kind(value: Value) -> str:
         return word
     if len(word) > 60:
         return "long"
-    return "interval" if word.endswith("]") else ""
+    return "interval" if word.endswith("]") or word.startswith(("<", ">")) else ""
 
 
 def _pipes(table: Table) -> list[str]:

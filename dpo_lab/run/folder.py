@@ -91,6 +91,13 @@ class RunFolder:
 
         return Predictions(self.path / "predictions.parquet")
 
+    @cached_property
+    def training_pairs(self) -> "Predictions":
+        """What training rows scored as they were trained on; written with each checkpoint and at the end."""
+        from dpo_lab.run.predictions import Predictions
+
+        return Predictions(self.path / "training_pairs.parquet")
+
     def append_predictions(self, rows: Mapping[str, Sequence[Any]]) -> None:
         """Add one evaluation to predictions.parquet: columns as in `dpo_lab.run.predictions.SCHEMA`."""
         self.predictions.append(rows)
@@ -139,6 +146,7 @@ class RunFolder:
         cut_lines(self.path / "metrics.jsonl", position["metrics"])
         cut_lines(self.path / "timing.jsonl", position["timing"])
         self.predictions.cut(position["predictions"])
+        self.training_pairs.cut(position.get("training_pairs", 0))  # 0: the checkpoint is of before there were any
         self._begin_again(resumed)
 
     def start_over(self, **resumed: Any) -> None:
@@ -156,10 +164,12 @@ class RunFolder:
         """How far the growing files have come. All that is counted here survives a power cut."""
         self.metrics.sync()
         self.timing.sync()
+        self.training_pairs.write()
         return {
             "metrics": self.metrics.num_rows,
             "timing": self.timing.num_rows,
             "predictions": self.predictions.num_rows,
+            "training_pairs": self.training_pairs.num_rows,
         }
 
     def let_go(self) -> None:
@@ -186,6 +196,8 @@ class RunFolder:
         try:
             self.metrics.close()
             self.timing.close()
+            if "training_pairs" in self.__dict__:  # else nothing was recorded in this process
+                self.training_pairs.write()
             non_finite = self.metrics.num_non_finite
             self.update(status=status, exit_reason=reason, finished=_now(), num_non_finite_metrics=non_finite)
         finally:

@@ -47,6 +47,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "data.num_test_pairs": 0,
     "data.label_noise": 0,
     "data.label_noise_seed": 0,
+    "trainer.record_pairs": False,
 }
 
 

@@ -1,4 +1,4 @@
-"""The part of a run folder that is enough to make the run again, for whoever mirrors runs elsewhere."""
+"""The part of a run folder that is enough to make the run again and to report on it, for whoever mirrors runs."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from dpo_lab.run.fingerprints import FILE
 MIRRORED = "dpo_lab"
 """Name of the folder that it is kept in, among the files of another service."""
 
-FILES = ("config.yaml", "overrides.yaml", "metrics.jsonl", FILE)
+FILES = ("config.yaml", "overrides.yaml", "metrics.jsonl", "timing.jsonl", "predictions.parquet", FILE)
+"""Beside run.json. None holds a word of the data: predictions name a response by a hash."""
 
 
 def copy_record(run: Path, info: Mapping[str, Any], target: Path) -> None:

@@ -13,7 +13,7 @@ from dpo_lab.run.files import write_atomic
 SCHEMA = pa.schema(
     [
         pa.field("step", pa.int64(), nullable=False),  # optimizer steps done before this evaluation
-        pa.field("split", pa.string(), nullable=False),  # "val", or "test"
+        pa.field("split", pa.string(), nullable=False),  # "val", "test", or "train"
         pa.field("key", pa.string(), nullable=False),  # 128-bit hash of prompt and response, 32 hex digits
         pa.field("group", pa.int64(), nullable=False),  # rows that answer one prompt share a group
         pa.field("role", pa.string(), nullable=False),  # "chosen" or "rejected"
@@ -28,11 +28,12 @@ SCHEMA = pa.schema(
 
 @final
 class Predictions:
-    """All evaluations of a run so far; every new one rewrites the file, whole or not at all."""
+    """All evaluations of a run so far; the file is written anew, whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tables: list[pa.Table] = []
+        self._has_news = False
 
     @property
     def num_rows(self) -> int:
@@ -54,11 +55,28 @@ class Predictions:
             raise UserError(f"{self.path} cannot be read: {error}") from error
         if table.num_rows < num_rows:
             raise UserError(f"{self.path} has {table.num_rows} rows, and the checkpoint was made after {num_rows}")
-        self._tables = [table.slice(0, num_rows)]
-        write_atomic(self.path, lambda file: pq.write_table(self._tables[0], file))
+        self._tables, self._has_news = [table.slice(0, num_rows)], True
+        self.write()
 
     def append(self, rows: Mapping[str, Sequence[Any]]) -> None:
-        """Add one evaluation and write the file: one sequence a column of `SCHEMA`, all of one length.
+        """`add` one evaluation and `write` the file."""
+        self.add(rows)
+        self.write()
+
+    def write(self) -> None:
+        """Have all rows so far in the file; where there are no new ones it stays as it is.
+
+        Raises:
+            WriteError: the disk refuses.
+        """
+        if not self._has_news:
+            return
+        everything = pa.concat_tables(self._tables).combine_chunks()
+        write_atomic(self.path, lambda file: pq.write_table(everything, file))
+        self._tables, self._has_news = [everything], False
+
+    def add(self, rows: Mapping[str, Sequence[Any]]) -> None:
+        """Add one evaluation, in memory: one sequence a column of `SCHEMA`, all of one length.
 
         Raises:
             ValueError: a column is missing, unknown, of another length or holds another type, naming it.
@@ -70,9 +88,8 @@ class Predictions:
         if len(set(lengths.values())) > 1:
             raise ValueError(f"predictions: columns differ in length: {lengths}")
         table = pa.table([_column(field, rows[field.name]) for field in SCHEMA], schema=SCHEMA)
-        everything = pa.concat_tables([*self._tables, table])
-        write_atomic(self.path, lambda file: pq.write_table(everything, file))
         self._tables.append(table)
+        self._has_news = True
 
 
 def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:

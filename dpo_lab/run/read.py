@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, final
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dpo_lab.errors import UserError
 
@@ -48,30 +50,44 @@ def read_run(path: Path | str) -> Run:
     info = read_info(path)
     if not info:
         raise UserError(f"{path} is not the folder of a run: it has no run.json")
-    config_file = path / "config.yaml"
-    config = OmegaConf.to_container(OmegaConf.load(config_file)) if config_file.exists() else {}
     return Run(
         path=path,
-        config=cast(dict[str, Any], config),
+        config=_read_config(path / "config.yaml"),
         info=info,
         metrics=read_rows(path / "metrics.jsonl"),
         timing=read_rows(path / "timing.jsonl"),
     )
 
 
+def _read_config(file: Path) -> dict[str, Any]:
+    """As it stands there: nothing is interpolated, so a folder from elsewhere cannot ask for a variable or a file."""
+    if not file.exists():
+        return {}
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(file))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is damaged: it holds a {type(config).__name__} where keys and values belong")
+    return cast(dict[str, Any], config)
+
+
 def read_info(path: Path) -> dict[str, Any]:
     """What run.json in a folder says; empty where there is none.
 
     Raises:
-        UserError: the file is not JSON.
+        UserError: the file is not a JSON object.
     """
     file = path / "run.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
+    if not isinstance(info, dict):
+        raise UserError(f"{file} is damaged: it holds a {type(info).__name__} where keys and values belong")
+    return info
 
 
 def read_last_row(path: Path) -> dict[str, float]:
@@ -91,12 +107,14 @@ def read_rows(file: Path) -> list[dict[str, float]]:
     """
     if not file.exists():
         return []
-    *lines, _cut_short = file.read_text(encoding="utf-8").split("\n")
+    *lines, _cut_short = file.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{file} line {number} is damaged: {error}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{file} line {number} is damaged: it holds a {type(row).__name__} where a row belongs")
         rows.append({name: math.nan if value is None else value for name, value in row.items()})
     return rows

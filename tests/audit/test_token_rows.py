@@ -10,7 +10,7 @@ from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.source import Overflow
 from dpo_lab.data.view import View
 from dpo_lab.model.text_encoding import TextEncoder
-from dpo_lab.types import Example, Message
+from dpo_lab.types import Encoded, Example, Message
 from tests.model.tokenizers import TOKENIZERS
 
 PAIRS = View(frozenset({"pairs"}))
@@ -115,3 +115,28 @@ def test_ranks_are_shown_in_order():
     ranked = Example("so", responses, tuple(pairwise(ranking)), ranking=ranking)
     assert [side.name for side in show(ranked).sides[1:]] == [f"rank {place}" for place in range(1, 12)]
     assert text(show(ranked), "rank 1", "counted") == " world</s>"
+
+
+def test_a_class_is_shown_by_its_name_and_a_span_by_its_ends():
+    """Cut in front of the tail: of ids 1 40 41 42 2 with room for 4, the 42 goes."""
+    example = Example("a text", ("sport", "money"), ((0, 1),), source="row 1")
+    encoded = Encoded((1, 40, 41, 42, 2), ((7,), (3,)), num_head=1, num_tail=1, kind="class")
+    options: dict[str, Any] = {
+        "max_length": 4,
+        "on_overflow": "truncate",
+        "end_id": None,
+        "view": View(frozenset({"pairs"})),
+    }
+    row = show_row(example, encoded, None, **options)
+    assert [(token.text, token.state) for token in row.sides[0].tokens] == [
+        ("1", "context"),
+        ("40", "context"),
+        ("41", "context"),
+        ("42", "cut"),
+        ("2", "context"),
+    ]
+    assert [[token.text for token in side.tokens] for side in row.sides[1:]] == [["sport"], ["money"]]
+    span = Encoded((1, 40, 41, 42, 2), ((2, 2), (3, 3)), num_head=1, num_tail=1, kind="span")
+    gone = show_row(example, span, None, **options)
+    assert gone.is_left_out
+    assert [[token.text for token in side.tokens] for side in gone.sides[1:]] == [["41", "41"], ["42", "42"]]

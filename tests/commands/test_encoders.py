@@ -166,3 +166,19 @@ def test_mining_says_what_is_wrong(
     (run / "run.json").write_text(json.dumps({"id": "abc", "status": "finished"}))
     assert cli.main(["mine", *[str(run) if word == "RUN" else word for word in arguments]]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "curve"),
+    [("news_classification", "headlines", "val/macro_f1"), ("extractive_qa", "facts", "val/token_f1")],
+)
+def test_recipes_run_on_generated_data(recipe: str, data: str, curve: str):
+    small = {
+        "headlines": ("data.num_train=60", "data.num_validation=20", "start.max_steps=3"),
+        "facts": ("data.num_passages=8",),
+    }
+    steps = ("trainer.max_steps=2", "trainer.max_epochs=null", "trainer.global_batch_size=8")
+    run = run_train(
+        f"experiment={recipe}", f"data={data}", *small[data], *SMALL, *steps, "logger=local", "samples.num=2"
+    )
+    assert 0 <= last_row(run)[curve] <= 1

@@ -2,7 +2,10 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -237,14 +240,22 @@ def test_online_without_a_key_is_refused_before_anything_is_built(capsys: pytest
 
 
 def test_jobs_of_a_sweep_know_their_sweep_and_give_what_a_run_gives(monkeypatch: pytest.MonkeyPatch, root: Path):
-    """Two processes side by side, then one of the runs by itself, with the threads of a job: the same numbers."""
+    """Two processes side by side, then one of the runs by itself, with the threads of a job: the same numbers.
+
+    W&B gets a run of its own for each, of one group, with the rows of metrics.jsonl.
+    """
     monkeypatch.setenv("PYTHONPATH", str(root))
-    assert cli.main(["train", "-m", *SMALL, "seed=1,2", "trainer.max_steps=2"]) == 0
+    mirrored = [word for word in SMALL if not word.startswith("logger")] + ["logger.mode=offline", "logger.tags=[grid]"]
+    assert cli.main(["train", "-m", *mirrored, "seed=1,2", "trainer.max_steps=2"]) == 0
     (sweep,) = Path("runs/.sweeps").iterdir()
     runs = [read_run(path.parent) for path in Path("runs").glob("*/*/run.json")]
     assert [run.info["sweep"] for run in runs] == [sweep.name, sweep.name]
     # 40 + 12 pairs, computed by whichever job came first.
     assert sorted(run.info["reference_cache"]["num_computed"] for run in runs) == [0, 104]
+    mirrors = [mirror_of(run) for run in runs]
+    assert [mirror["run_id"] for mirror in mirrors] == [run.info["wandb"]["id"] for run in runs]
+    assert len({mirror["run_id"] for mirror in mirrors}) == 2
+    assert {(mirror["run_group"], *mirror["tags"]) for mirror in mirrors} == {(sweep.name, "grid")}
     (alone,) = (run for run in runs if run.config["seed"] == 1)
     again = run_train(*SMALL, "seed=1", "trainer.max_steps=2", "trainer.num_threads=1", "fresh=true")
     assert (again.path / "metrics.jsonl").read_bytes() == (alone.path / "metrics.jsonl").read_bytes()
@@ -263,3 +274,16 @@ def test_steps_by_tokens_see_every_pair_once_an_epoch():
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     assert len(set(sizes)) > 1 and max(sizes) <= 8
     assert run.info["reference_cache"]["num_computed"] == 104
+
+
+def mirror_of(run: Run) -> dict[str, Any]:
+    """What W&B's own reader says of the run; its history has to be that of the run folder."""
+    (file,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = [json.loads(line) for line in text.splitlines()]
+    rows = [record["history"]["item"] for record in found if record["type"] == "history"]
+    logged = [{name: value for name, value in row.items() if not name.startswith(("_", "samples "))} for row in rows]
+    assert [row for row in logged if "epoch" in row] == run.metrics
+    (told,) = (record["run"] for record in found if record["type"] == "run")
+    return told

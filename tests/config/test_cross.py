@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from dpo_lab.config import cross
+from dpo_lab.commands.sweep_entry import is_elsewhere
+from dpo_lab.config import cross, find_faults
 
 TARGETS = "tests.config.stub_targets"
 
@@ -27,7 +28,7 @@ def test_each_of_several_processes_has_an_item() -> None:
 def test_data_that_looks_like_a_file_exists(tmp_path: Path) -> None:
     there = tmp_path / "pairs.jsonl"
     there.write_text("")
-    missing = ["nope.jsonl", "./nope", str(tmp_path / "nope"), "~/nope-pairs.csv.gz", "a/b/c"]
+    missing = ["", ["nope.jsonl"], "nope.jsonl", "./nope", str(tmp_path / "nope"), "~/nope-pairs.csv.gz", "a/b/c"]
     for path in missing:
         assert len(list(cross.data_files_exist({"data": {"path": path}}))) == 1, path
     for path in (str(there), str(tmp_path), "owner/name", "name", None):
@@ -61,6 +62,11 @@ def test_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [fault] = cross.folders_can_be_written({"runs_dir": str(tmp_path / "file" / "runs"), "cache_dir": str(tmp_path)})
     assert fault.startswith("runs_dir: cannot make")
     assert not list(cross.folders_can_be_written({"runs_dir": str(tmp_path / "a" / "b"), "cache_dir": 3}))
+    for key, words in (("runs_dir", "is empty"), ("cache_dir", "is empty")):
+        [fault] = cross.folders_can_be_written({key: ""})
+        assert fault.startswith(f"{key}: {words}")
+    [fault] = cross.folders_can_be_written({"runs_dir": "/proc/nope"})
+    assert fault.startswith("runs_dir: cannot write to /proc/nope")
     monkeypatch.setattr("os.access", lambda *_: False)
     [fault] = cross.folders_can_be_written({"cache_dir": str(tmp_path / "new")})
     assert fault.startswith("cache_dir: cannot write to")
@@ -107,3 +113,32 @@ def test_a_fresh_attempt_goes_on_with_none() -> None:
     assert fault.startswith("resume.run: fresh=true begins another attempt")
     for cfg in ({"fresh": False, "resume": {"run": "abc"}}, {"fresh": True, "resume": {"run": None}}, {"fresh": True}):
         assert not list(cross.resume_or_fresh(cfg))
+
+
+def test_a_run_to_go_on_with_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "default" / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"status": "interrupted"}')
+    for run in (str(folder), folder.name, None, 3):
+        assert not list(cross.resumed_run_is_there({"resume": {"run": run}, "runs_dir": str(tmp_path)})), run
+    [fault] = cross.resumed_run_is_there({"resume": {"run": "nope"}, "runs_dir": str(tmp_path)})
+    assert fault == f"resume.run: neither the folder of a run nor the id of one under {tmp_path}"
+
+
+def test_a_loss_that_borrows_has_a_neighbour() -> None:
+    loss = {"_target_": "dpo_lab.loss.kto.kto"}
+    [fault] = cross.borrowing_has_a_neighbour({"loss": loss, "trainer": {"global_batch_size": 1}})
+    assert fault.startswith("trainer.global_batch_size: loss borrows responses from the other items")
+    assert not list(cross.borrowing_has_a_neighbour({"loss": loss, "trainer": {"global_batch_size": 2}}))
+    sigmoid = {"_target_": "dpo_lab.loss.sigmoid.sigmoid"}
+    assert not list(cross.borrowing_has_a_neighbour({"loss": sigmoid, "trainer": {"global_batch_size": 1}}))
+
+
+def test_what_another_machine_will_run_needs_no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login node of a cluster has none."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    cfg = {"trainer": {"accelerator": "gpu", "num_devices": 2}}
+    assert any(fault.startswith("trainer=gpu") for fault in find_faults(cfg))
+    assert not any(fault.startswith("trainer=gpu") for fault in find_faults(cfg, is_here=False))
+    assert is_elsewhere(["hydra/launcher=submitit_slurm"])
+    assert not is_elsewhere(["hydra/launcher=submitit_local", "name=submitit_slurm"])

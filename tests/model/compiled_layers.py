@@ -10,6 +10,7 @@ from dpo_lab.model.causal_lm import CausalLM, causal_lm
 from dpo_lab.types import Encoded
 
 SHORT = [Encoded((1, 20, 31), ((40, 2), (41, 42, 43, 2))), Encoded((1,), ((5, 6),))]
+MANY = [Encoded((1, *range(20, 21 + n)), ((40, *[7] * n, 2), (41, *[9] * (2 * n), 2))[: 1 + n % 3]) for n in range(8)]
 LONG = [Encoded((1, 20, 31, 7, 8), ((40, 2, 4), (41, 42, 43, 2, 1, 1))), Encoded((1, 3), ((5, 6, 2),))]
 
 
@@ -25,7 +26,7 @@ def main(folder: str) -> None:
     torch.set_num_threads(1)
     plain, compiled = causal_lm(path=folder), causal_lm(path=folder, compile=True)
     log_probs, gradients = 0.0, 0.0
-    for groups in (SHORT, LONG):
+    for groups in (SHORT, LONG, MANY, MANY[:5], MANY[2:]):
         (token, wanted), (other, found) = step(plain, groups), step(compiled, groups)
         log_probs = max(log_probs, float((token - other).abs().max()))
         gaps = (float((found[name] - tensor).norm() / tensor.norm()) for name, tensor in wanted.items())

@@ -28,7 +28,7 @@ from dpo_lab.model.flex_attention import (
 )
 from dpo_lab.model.grouped_attention import _attend
 from dpo_lab.model.grouped_scoring import collate_groups, grouped_choices, grouped_log_prob
-from dpo_lab.model.spans import Span, read_spans
+from dpo_lab.model.spans import PackedRow, Span, read_spans
 from dpo_lab.types import Encoded, LogProbs
 from tests.model.architectures import ARCHITECTURES
 
@@ -53,7 +53,9 @@ def seen_by_the_loop(spans: Sequence[Span], window: int | None) -> Tensor:
     length = max(span.end for span in spans)
     names = torch.eye(length)[None, None]
     nothing = torch.zeros(1, 1, length, length)
-    weights, _ = _attend(torch.nn.Module(), nothing, nothing, names, None, spans=spans, sliding_window=window)
+    weights, _ = _attend(
+        torch.nn.Module(), nothing, nothing, names, None, packed=PackedRow(spans), sliding_window=window
+    )
     return weights[0, :, 0] > 0
 
 
@@ -185,7 +187,15 @@ def test_rows_of_many_squares(seed: int, num_sharing: int, window: int | None):
     for softcap in (None, 2.0):
         found = flex_attend(query, key, value, mask, scale=0.7, softcap=softcap).transpose(1, 2)
         expected, _ = _attend(
-            torch.nn.Module(), query, key, value, None, spans=spans, scaling=0.7, sliding_window=window, softcap=softcap
+            torch.nn.Module(),
+            query,
+            key,
+            value,
+            None,
+            packed=PackedRow(spans),
+            scaling=0.7,
+            sliding_window=window,
+            softcap=softcap,
         )
         assert_close(found, expected, atol=1e-5, rtol=0)
 

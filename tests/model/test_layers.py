@@ -65,7 +65,7 @@ def test_compiled_layers_give_the_same_numbers(root: Path, model_folder: Callabl
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["graphs"] == 1, "one set of kernels for all layers and lengths"
+    assert found["graphs"] == 4, "one set of kernels, before, around and after attention, for all layers and rows"
     assert found["log_probs"] <= 1e-5
     assert found["gradients"] <= 1e-5
     assert found["repeats"], "the same step twice, bit for bit"

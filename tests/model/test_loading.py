@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.causal_lm import causal_lm
+from dpo_lab.model.loading import CodeNotRunWarning
 from dpo_lab.types import Encoded
 from tests.model.architectures import ARCHITECTURES, write_model
+from tests.model.spoilt import MISSING, SPOILT, edit_config, edit_weights
 
 Folder = Callable[[str], Path]
 
@@ -22,12 +24,6 @@ Folder = Callable[[str], Path]
 def broken(model_folder: Folder, tmp_path: Path) -> Path:
     """A copy of a model's folder, to be spoilt."""
     return Path(shutil.copytree(model_folder("llama"), tmp_path / "broken"))
-
-
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
@@ -82,9 +78,6 @@ def test_no_padding_token_is_needed(model_folder: Folder):
     assert policy.log_prob(policy.collate(groups)).sum().isfinite().all()
 
 
-MISSING = "model.layers.0.mlp.down_proj.weight"
-
-
 def test_missing_weights_are_refused_by_name(broken: Path):
     """transformers draws them at random, with a warning."""
     edit_weights(broken, lambda weights: weights.pop(MISSING))
@@ -118,37 +111,22 @@ def test_weights_that_do_not_fit_are_refused(
     assert policy.fingerprint() == before
 
 
-def cut_in_half(folder: Path) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def enlarge_vocabulary(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens([f"<{number}>" for number in range(400)])
-    tokenizer.save_pretrained(folder)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda folder: (folder / "config.json").unlink(), r"is a folder without config\.json; give the folder that"),
-        (lambda folder: (folder / "config.json").write_text("{"), r"cannot be loaded .*not a valid JSON"),
-        (cut_in_half, r"cannot be loaded .*SafetensorError"),
-        (
-            lambda folder: (folder / "model.safetensors").unlink(),
-            r"cannot be loaded .*no file named model\.safetensors",
-        ),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"cannot be loaded"),
-        (lambda folder: [f.unlink() for f in folder.glob("tokenizer*")], r"cannot be loaded .*tokenizer"),
-        (enlarge_vocabulary, r"the tokenizer has \d+ tokens but the embedding only 320 rows"),
-    ],
-    ids=["no config", "bad config", "truncated", "no weights", "bad tokenizer", "no tokenizer", "too many tokens"],
-)
-def test_a_spoilt_folder_is_named(broken: Path, spoil: Callable[[Path], object], message: str):
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_folder_is_named(case: str, broken: Path):
+    spoil, message = SPOILT[case]
     spoil(broken)
-    with pytest.raises(UserError, match=f"(?s)model '.*broken'.*{message}"):
+    with pytest.raises(UserError, match=f"(?s)broken.*{message}"):
         causal_lm(path=str(broken))
+    assert not Path("sprung").exists()
+
+
+def test_code_that_is_not_needed_is_not_run_and_said_so(broken: Path):
+    """transformers knows the type, so builds its own; the checkpoint may mean another computation by it."""
+    edit_config(auto_map={"AutoModelForCausalLM": "own.Model"})(broken)
+    (broken / "own.py").write_text("open('sprung', 'w')")
+    with pytest.warns(CodeNotRunWarning, match=r"comes with code of its own, which was not run: transformers' Llama"):
+        causal_lm(path=str(broken))
+    assert not Path("sprung").exists()
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "~/nowhere", "a/b/c"])

@@ -159,6 +159,15 @@ def test_folder_of_a_sweep_stands_for_its_runs(runs: Path):
     (runs / ".sweeps" / "monday").mkdir(parents=True)
     (only,) = read_study([runs / ".sweeps" / "monday"]).records
     assert only.info["sweep"] == "monday"
+    # A job whose run another sweep had finished before names it.
+    earlier = write_run(runs, seed=6, metrics=rows(0.5), info={"sweep": "sunday"})
+    (runs / ".sweeps" / "monday" / "jobs" / "1").mkdir(parents=True)
+    named = Path("/elsewhere/runs") / earlier.parent.name / earlier.name
+    (runs / ".sweeps" / "monday" / "jobs" / "1" / "run.txt").write_text(f"{named}\nalready finished\n")
+    assert [record.info["sweep"] for record in read_study([runs / ".sweeps" / "monday"]).records] == [
+        "monday",
+        "sunday",
+    ]
 
 
 def test_pairs_by_hand(workplace: Path):

@@ -124,23 +124,26 @@ def test_rewinding_cuts_what_came_after(workplace):
             first.metrics.append({"step": step, "odd": float("nan")})
             first.timing.append({"step": step})
         first.append_predictions(row)
+        first.training_pairs.add(row)
         position = first.position()
         first.metrics.append({"step": 3})
         first.append_predictions(row)
+        first.training_pairs.add(row)
         first.finish("failed", "boom")
-    assert position == {"metrics": 2, "timing": 2, "predictions": 1}
+    assert position == {"metrics": 2, "timing": 2, "predictions": 1, "training_pairs": 1}
     with (first.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "tra')
     with RunFolder.claim(workplace, "demo", "abc") as again:
         again.rewind(position, step=2)
         again.metrics.append({"step": 3})
         again.append_predictions(row)
-        assert again.position() == {"metrics": 3, "timing": 2, "predictions": 2}
+        assert again.position() == {"metrics": 3, "timing": 2, "predictions": 2, "training_pairs": 1}
     run = read_run(again.path)
     assert [row["step"] for row in run.metrics] == [1, 2, 3]
     assert [row["step"] for row in run.timing] == [1, 2]
     assert run.info["num_non_finite_metrics"] == 2
     assert pyarrow.parquet.read_table(again.path / "predictions.parquet").num_rows == 2
+    assert pyarrow.parquet.read_table(again.path / "training_pairs.parquet").num_rows == 1
 
 
 def test_a_record_that_is_shorter_than_its_checkpoint_is_refused(workplace):

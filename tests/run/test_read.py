@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,36 @@ def test_a_folder_of_something_else(workplace):
 def test_reading_needs_no_torch(root):
     code = "import sys, dpo_lab.run; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'wandb')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", b"[1]"),
+        ("run.json", b"{"),
+        ("run.json", b"\xff"),
+        ("run.json", b"[" * 100_000),
+        ("config.yaml", b"a: [\n"),
+        ("config.yaml", b"- 1\n"),
+        ("config.yaml", b"\xff\xfe"),
+        ("config.yaml", b"a: !!python/object/apply:os.system ['touch sprung']\n"),
+        ("metrics.jsonl", b"[1]\n"),
+        ("metrics.jsonl", b"\xff\n"),
+        ("metrics.jsonl", b"7\n"),
+        ("timing.jsonl", b"{\n"),
+    ],
+)
+def test_a_damaged_file_of_a_folder_is_named(name: str, content: bytes, tmp_path: Path):
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}.* is damaged"):
+        read_run(tmp_path)
+    assert not Path("sprung").exists()
+
+
+def test_nothing_of_a_folder_from_elsewhere_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KEPT_FROM_OTHERS", "secret")
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    (tmp_path / "config.yaml").write_text("a: ${oc.env:KEPT_FROM_OTHERS}\nb: ${oc.decode:1}\nc: ${oc.create:x}\n")
+    config = read_run(tmp_path).config
+    assert config == {"a": "${oc.env:KEPT_FROM_OTHERS}", "b": "${oc.decode:1}", "c": "${oc.create:x}"}

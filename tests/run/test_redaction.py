@@ -1,5 +1,7 @@
 """Secrets stay out; what only looks like one stays in."""
 
+from pathlib import Path
+
 import pytest
 
 from dpo_lab.run.redaction import is_secret_name, redact, redact_override, redact_text
@@ -10,7 +12,7 @@ SECRET = """
 """
 HARMLESS = """
     tokenizer tokenizer_path pad_token eos_token max_tokens num_tokens keyword monkey beta keep_last key_column
-    token_level path
+    token_level path tokens model.tokens
 """
 
 
@@ -49,6 +51,11 @@ def test_values_of_secret_variables_anywhere(monkeypatch):
         ("+  password: 'correct-horse'", "correct-horse"),
         ("+api_token: a1b2c3d4e5f6g7", "a1b2c3d4e5f6g7"),
         ("https://me:pw@host/repo.git", "me:pw"),
+        ("https://abcdef123456@host/repo.git", "abcdef123456"),
+        ("url = https://host/file?token=a1b2c3d4e5f6g7&x=1", "a1b2c3d4e5f6g7"),
+        ("Authorization: Bearer abc.def-123456789", "abc.def-123456789"),
+        ("github_pat_11ABCDEFG0123456789_abc", "11ABCDEFG0123456789"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "eyJzdWIiOiIxIn0"),
     ],
 )
 def test_secrets_in_a_diff(text: str, hidden: str):
@@ -59,7 +66,14 @@ def test_secrets_in_a_diff(text: str, hidden: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["rows.sort(key=lambda row: row.step)", 'pad_token = "<|endoftext|>"', "token = policy_token[:, 1:]", "beta: 0.1"],
+    [
+        "git+ssh://git@host/repo.git",
+        "basic understanding of it",
+        "rows.sort(key=lambda row: row.step)",
+        'pad_token = "<|endoftext|>"',
+        "token = policy_token[:, 1:]",
+        "beta: 0.1",
+    ],
 )
 def test_code_is_left_alone(text: str):
     assert redact_text(text) == text
@@ -68,3 +82,13 @@ def test_code_is_left_alone(text: str):
 def test_overrides():
     assert redact_override("+logger.api_key=abc") == "+logger.api_key=<redacted>"
     assert redact_override("model.tokenizer=abc") == "model.tokenizer=abc"
+
+
+def test_keys_that_are_kept_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password 0123456789abcdef\n")
+    (tmp_path / "token").write_text("fedcba9876543210\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert redact_text("0123456789abcdef fedcba9876543210") == "<redacted> <redacted>"
+    (tmp_path / "netrc").write_text("nonsense")
+    assert redact_text("0123456789abcdef") == "0123456789abcdef"

@@ -1,0 +1,55 @@
+"""The page: what goes in comes out as text, and nothing of it is markup."""
+
+import html
+import re
+
+from dpo_lab.explanation.learning import Histories, History
+from dpo_lab.explanation.page import Table, learning_page, tokens_page
+from dpo_lab.explanation.pieces import Piece
+from dpo_lab.explanation.shown import Measure, ShownClass, ShownResponse, Teller, Told
+
+EVIL = "<script>alert('x')</script>\" onload=\"&amp;"
+
+
+def teller(measure: Measure, told: Told | None, name: str = "run") -> Teller:
+    return Teller(name, measure, (told,))
+
+
+def told(*texts: str) -> Told:
+    pieces = tuple(Piece(text, (0.5, -1.5) if place else (0.25,)) for place, text in enumerate(texts))
+    return Told(EVIL, (ShownResponse("chosen", "ab" * 16, pieces), ShownResponse("rejected", "cd" * 16, pieces[:1])))
+
+
+def test_every_text_is_text_and_every_number_stands_there():
+    page = tokens_page(EVIL, [EVIL], [EVIL], [teller(Measure(True, 0.1), told("a <b>\n", EVIL), EVIL)])
+    assert "<script" not in page and "http" not in page.replace("http-equiv", "") and EVIL not in page
+    (response, _) = re.findall(r'<div class="response">(.*?)</div></div>', page, re.DOTALL)
+    assert html.unescape(re.sub(r"<[^>]*>", "", response)) == "a <b>\n" + EVIL
+    assert re.findall(r'data-value="([^"]*)"', response) == ["+0.250", "-1.000"]
+    assert 'title="-1.000, of 2 tokens: +0.500, -1.500"' in response
+    assert "chosen less rejected: -1.000" in page and "sum -0.750 over 3 tokens" in page
+    assert "with β = 0.1" in page and "prefers-color-scheme: dark" in page
+
+
+def test_two_runs_stand_one_below_the_other_and_one_may_lack_a_row():
+    page = tokens_page(
+        "t", [], ["row 1"], [teller(Measure(False, None), told("x"), "A"), teller(Measure(True, None), None, "B")]
+    )
+    assert "no reference, so this is the log-probability itself" in page and "the loss has no β" in page
+    assert "<h3>A</h3>" in page and "This run cannot read the row whole." in page
+
+
+def test_classes_are_bars():
+    classes = (ShownClass("sport & co", "chosen", 1.0, 0.75, 0.25), ShownClass("news", "", -0.5, 0.25, None))
+    page = tokens_page("t", [], ["row 1"], [teller(Measure(True, 1.0), Told("text", (), classes, 3))])
+    assert "sport &amp; co" in page and page.count('class="bar"') == 2 and "3 more classes" in page
+    assert 'class="up" style="--a:1.00"' in page and "0.750" in page
+
+
+def test_marks_of_pairs():
+    """One mark a pair, of its own shape."""
+    kinds = [(True, True), (True, False), (False, False)]
+    pairs = tuple(History((str(n), "r"), (1, 2), (float(n), 1.0), right) for n, right in enumerate(kinds))
+    page = learning_page("t", [], Histories(pairs, "reward", 0), [Table("T", "n", ["a"], [[EVIL], [None], [0.5]])])
+    assert [page.count(f'class="{name}"') for name in ("learnt", "forgotten", "never")] == [1, 1, 1]
+    assert "<script" not in page and "<td>never</td>" in page and "<td>0.5</td>" in page
