@@ -1,6 +1,6 @@
 """What is measured of a run besides its training: validation, samples, and once, at the end, the test."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import pytorch_lightning as pl
@@ -16,6 +16,9 @@ from dpo_lab.types import Window
 
 ANSWERS = ("accuracy", "macro_f1", "exact_match", "token_f1")
 """Measures of answers that are said at the end of a run."""
+
+RANKINGS = ("ndcg@10", "hit@10", "mrr")
+"""Measures of next items that are said at the end of a run, beside what popularity alone gives."""
 
 
 def check_best_metric(experiment: Experiment, recorded: dict[str, float] | None = None) -> None:
@@ -115,7 +118,15 @@ def summarize_run(
         measured = [f"{measure} {last[f'{side}/{measure}']:.3f}" for measure in ANSWERS if f"{side}/{measure}" in last]
         if measured:
             say(f"{name}, answers: {', '.join(measured)}")
+        ranked = [_beside_popularity(measure, side, last) for measure in RANKINGS if f"{side}/{measure}" in last]
+        if ranked:
+            say(f"{name}, next items: {', '.join(ranked)}")
     for name, unit in (("samples/true_reward", "true reward"), ("samples/kl", "KL to the reference, nats")):
         if name in new:
             values = (f"{round(row[name], 2) + 0.0:.2f} ± {row[name + '_ci95']:.2f}" for row in (old, new))
             say(f"{unit}: {' before, '.join(values)} after (mean of {len(after)} samples, 95 % interval)")
+
+
+def _beside_popularity(measure: str, side: str, row: Mapping[str, float]) -> str:
+    own, popular = row[f"{side}/{measure}"], row[f"{side}/popularity/{measure}"]
+    return f"{measure} {own:.4f} ± {row[f'{side}/{measure}_ci95']:.4f} (popularity {popular:.4f})"

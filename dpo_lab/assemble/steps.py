@@ -14,7 +14,7 @@ from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import make_trainer
 from dpo_lab.checkpoints import Checkpoints, Record
 from dpo_lab.data.view import UNITS
-from dpo_lab.evaluation.answers import answer_measure
+from dpo_lab.evaluation.measure import measure_of
 from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.module import PreferenceModule
 from dpo_lab.progress import ProgressReport
@@ -156,7 +156,7 @@ def _recorder(experiment: Experiment, folder: RunFolder, checks: StartChecks) ->
         num_steps=experiment.num_steps,
         items_per_epoch=len(experiment.train.items),
         unit=UNITS[experiment.train.view.kind],
-        measure=answer_measure(experiment.policy, experiment.source.sets, experiment.source.max_length),
+        measure=measure_of(experiment.policy, experiment.source),
     )
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.run.identity import COSMETIC_KEYS
 from dpo_lab.run.redaction import redact_override
-from dpo_lab.sweep.process import POLL_SECONDS, SAVE_SECONDS, announce_sweep
+from dpo_lab.sweep.process import POLL_SECONDS, SAVE_SECONDS, announce_sweep, runs_a_job
 from dpo_lab.sweep.record import DONE, SweepFolder, SweepRecord
 
 ID_LENGTH = 10
@@ -74,9 +74,10 @@ def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], 
     many = "jobs as a search asks for them" if record.num_jobs is None else f"{record.num_jobs} jobs"
     print(f"sweep {record.id}: {many}, in {folder.path}", file=sys.stderr)
     announce_sweep()
+    folder.stop.unlink(missing_ok=True)
     code = 130
     try:
-        with _stopping_on_sigterm(), Board(folder, record.num_jobs).telling():
+        with _stopping(folder), Board(folder, record.num_jobs).telling():
             code = launch()
     finally:
         _wait_for_jobs(folder)
@@ -147,14 +148,23 @@ def _num_jobs(overrides: list[str], config: DictConfig) -> int | None:
 
 
 @contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does: its jobs save, and its folder says so."""
+def _stopping(folder: SweepFolder) -> Iterator[None]:
+    """Ctrl-C and SIGTERM have every job save and end, and only then end the launcher, which would kill them at once.
+
+    A second signal ends everything as it is.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        if not runs_a_job():
+            folder.stop.touch()
+            _wait_for_jobs(folder)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,6 +1,8 @@
 """What Hydra's launchers call for each job of a sweep: wait for a share of the machine, start it, tell its result."""
 
 import signal
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.errors import UserError
 from dpo_lab.run.read import read_run
-from dpo_lab.sweep.process import Job, is_orphaned, run_job
+from dpo_lab.sweep.process import Job, is_orphaned, is_worker, run_job
 from dpo_lab.sweep.record import JobRecord, SweepFolder, count
 from dpo_lab.sweep.settings import SweepSettings
 from dpo_lab.sweep.slots import claim_slot, share_of, slots_folder
@@ -26,26 +28,34 @@ def run_sweep_job(cfg: DictConfig) -> Any:
     Raises:
         JobFailedError: a search waits for a value, and the job has none. Of a grid no job raises: the others go on.
     """
+    if is_worker():
+        # Ctrl-C reaches every process of a terminal at once, and a launcher kills whoever is still busy when the first
+        # worker gives up. The command itself is told too, and tells every job (`JobFolder.stop`).
+        with suppress(ValueError):  # not the main thread: then it is not told anyway
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     hydra_config = HydraConfig.get()
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     settings = SweepSettings(**config.get("sweep", {}))
     folder = SweepFolder(Path(hydra_config.sweep.dir).absolute())
     number = int(hydra_config.job.num)
     overrides = list(hydra_config.overrides.task)
+    if folder.stop.exists():
+        raise SystemExit(128 + signal.SIGTERM)
     if settings.on_error == "stop" and count(folder.jobs(), "failed"):
         path = folder.job(number)
         path.path.mkdir(parents=True, exist_ok=True)
         record = path.write(JobRecord(number=number, overrides=overrides, status="skipped"))
     else:
-        with claim_slot(share_of(config), slots_folder(), check=_end_if_orphaned) as slot:
-            _end_if_orphaned()
+        check = partial(_end_if_told, folder)
+        with claim_slot(share_of(config), slots_folder(), check=check) as slot:
+            check()
             job = Job(number=number, config=config, overrides=overrides, sweep_id=folder.path.name)
             record = run_job(job, folder.job(number), slot)
     return None if settings.objective is None else _value(record, settings.objective)
 
 
-def _end_if_orphaned() -> None:
-    if is_orphaned():
+def _end_if_told(folder: SweepFolder) -> None:
+    if is_orphaned() or folder.stop.exists():
         raise SystemExit(128 + signal.SIGTERM)
 
 

@@ -46,6 +46,8 @@ _UNUSABLE: dict[str, Reason] = {
     "unknown_class": Reason("dropped", "row", "a label that is none of the classes", "See data.classes."),
     "bad_answer": Reason("dropped", "row", "an answer without a text, or whose place is no number"),
     "answer_not_there": Reason("dropped", "row", "an answer that does not stand where it is said to stand"),
+    "bad_item": Reason("dropped", "row", "an item whose id holds white space"),
+    "bad_number": Reason("dropped", "row", "no finite number where a time or a rating belongs"),
     "cannot_encode": Reason("dropped", "row", "the tokenizer or its chat template refuses it"),
 }
 UNUSABLE = frozenset(_UNUSABLE)
@@ -57,6 +59,11 @@ REASONS: dict[str, Reason] = {
     "repeated_response": Reason("dropped", "response", "it stands at a better place of its list already"),
     "no_answer": Reason("dropped", "row", "a question that its passage does not answer"),
     "rejected_is_right": Reason("dropped", "response", "a rejected span that says what a right answer says"),
+    "low_rating": Reason("dropped", "interaction", "rated below data.min_rating"),
+    "repeated_interaction": Reason("dropped", "interaction", "the user had met the item before"),
+    "rare_item": Reason("dropped", "interaction", "of an item that fewer than data.min_item_users users met"),
+    "short_history": Reason("dropped", "interaction", "of a user who met fewer than data.min_user_items items"),
+    "no_name": Reason("dropped", "row", "an item that data.names_path does not name"),
     "overflow": Reason("dropped", "row", "longer than data.max_length"),
     "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
     "prompt_fills_length": Reason("dropped", "row", "the prompt alone leaves no room in data.max_length"),

@@ -82,7 +82,8 @@ def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
         write_text(folder.overrides, OmegaConf.to_yaml(OmegaConf.create(record.overrides)))
         started = time.time()
         record = folder.write(replace(record, status="running", started=started))
-        code = _train(job, config, folder, slot)
+        with _waiting():
+            code = _train(job, config, folder, slot)
         known = folder.read() or record
         ended = replace(known, exit_code=code, status=_status(code, folder), seconds=time.time() - started)
         if ended.status == "failed":
@@ -138,6 +139,24 @@ def _content(config: Any) -> str:
     return canonical_json(without(config, set(COSMETIC_KEYS)))
 
 
+_at_work = 0
+
+
+def runs_a_job() -> bool:
+    """Whether this very process is waiting for a job, as under a launcher without processes of its own."""
+    return _at_work > 0
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    global _at_work
+    _at_work += 1
+    try:
+        yield
+    finally:
+        _at_work -= 1
+
+
 def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot) -> int:
     """The exit code of the job's process; begun anew as long as another process is at work on the same run."""
     given_up = time.monotonic() + CLAIMED_SECONDS
@@ -177,7 +196,7 @@ def _wait(process: subprocess.Popen[str], folder: JobFolder) -> int:
             try:
                 code = process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
-                if is_orphaned():
+                if is_orphaned() or folder.stop.exists():
                     raise SystemExit(128 + signal.SIGTERM) from None
                 if folder.prune.exists():
                     _stop(process)
@@ -199,6 +218,12 @@ def _stop(process: subprocess.Popen[str]) -> None:
 def announce_sweep() -> None:
     """Say to the processes that a launcher starts which one they work for."""
     os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
+
+
+def is_worker() -> bool:
+    """Whether another process on this machine announced itself as the command that this one works for."""
+    host, _, process = os.environ.get(SWEEP, "").partition(" ")
+    return bool(process) and not (host == socket.gethostname() and int(process) == os.getpid())
 
 
 def is_orphaned() -> bool:

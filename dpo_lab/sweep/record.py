@@ -18,6 +18,7 @@ DONE: frozenset[Status] = frozenset({"finished", "pruned"})
 """Of jobs that have nothing left to do."""
 
 LOCK = ".lock"
+STOP = ".stop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,11 @@ class JobFolder:
     def prune(self) -> Path:
         """Written by a search, with the reason: the job is to end, and is not worth going on with."""
         return self.path / "prune.txt"
+
+    @property
+    def stop(self) -> Path:
+        """Written by the command of the sweep when it is told to stop: every job is to save and end."""
+        return self.path.parents[1] / STOP
 
     @property
     def lock(self) -> Path:
@@ -144,6 +150,11 @@ class SweepFolder:
     """``runs_dir/.sweeps/ID``."""
 
     path: Path
+
+    @property
+    def stop(self) -> Path:
+        """See `JobFolder.stop`."""
+        return self.path / STOP
 
     def job(self, number: int) -> JobFolder:
         return JobFolder(self.path / "jobs" / str(number))

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dpo_lab.model.causal_lm import CausalLM, causal_lm
 from dpo_lab.model.policy import Policy
+from dpo_lab.model.recommender import recommender
+from dpo_lab.model.recommender_policy import Recommender
 from dpo_lab.model.seq2seq import seq2seq
 from dpo_lab.model.seq2seq_policy import Seq2SeqLM
+from dpo_lab.model.small_recommender import small_recommender
 from dpo_lab.types import Encoded
 from tests.model.architectures import random_model, write_model
 from tests.model.seq2seq_models import random_seq2seq, write_seq2seq
@@ -93,4 +98,39 @@ def bart(make: Callable[[str], Path]) -> Case:
     )
 
 
-CASES: dict[str, Callable[[Callable[[str], Path]], Case]] = {"causal_lm": causal, "t5": t5, "bart": bart}
+CATALOGUE = [f"film-{number}" for number in range(30)]
+
+
+def random_recommender(num_items: int = len(CATALOGUE)) -> Recommender:
+    """Far from uniform, so that what is wrong shows."""
+    policy = small_recommender(CATALOGUE[:num_items], 0, hidden_size=16, max_positions=16)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return policy.eval()
+
+
+def items(make: Callable[[str], Path]) -> Case:
+    folder = make("recommender") / "model"
+    random_recommender().export(folder)
+    return Case(
+        load=lambda folder, **knobs: recommender(path=str(folder), **knobs),
+        folder=folder,
+        groups=[
+            Encoded((3, 20, 11), ((4,), (5,), (6, 7, 8))),
+            Encoded((9, 10, 11, 12, 13, 14), ((1,), (2,))),
+        ],
+        num_decisions=[1, 1, 3, 1, 1],
+        small=random_recommender(NUM_WORDS),
+        prompt=Encoded((5, 6), ()),
+        answers=[(item,) for item in range(NUM_WORDS)],
+    )
+
+
+CASES: dict[str, Callable[[Callable[[str], Path]], Case]] = {
+    "causal_lm": causal,
+    "t5": t5,
+    "bart": bart,
+    "recommender": items,
+}

@@ -138,6 +138,18 @@ def test_a_job_of_a_command_that_is_gone_is_told_to_stop(folder: JobFolder, monk
     assert not process.is_orphaned()
 
 
+def test_a_job_of_a_sweep_that_is_told_to_stop_is_told_so_too(folder: JobFolder):
+    """By a file in the sweep's folder, which workers on other machines see as well."""
+    folder.stop.parent.mkdir(parents=True)
+    folder.stop.touch()
+    with pytest.raises(SystemExit):
+        run_job(job(9), folder, SLOT)
+    found = folder.read()
+    assert found is not None
+    assert (found.status, found.exit_code) == ("interrupted", None)
+    assert not process.runs_a_job()
+
+
 def test_secrets_reach_the_job_and_no_file(folder: JobFolder):
     token = "hf_" + "a1" * 12
     run_job(job(1, logger={"api_key": token}), folder, SLOT)

@@ -1,0 +1,82 @@
+"""What a recommender makes of held-out items: each ranked in the whole catalogue, beside what popularity gives."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dpo_lab.data.fit_length import fit_length
+from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.source import DataSource
+from dpo_lab.evaluation.answers import Measure
+from dpo_lab.evaluation.ranking import mean_with_interval, ranking_measures, ranks_of
+from dpo_lab.model.recommender_policy import Recommender
+from dpo_lab.types import Encoded, Example
+
+BATCH = 256
+
+
+def next_item_measure(policy: Recommender, source: DataSource) -> Measure:
+    """NDCG, hit rate and MRR of the items that came next, with half-widths of 95 % intervals over users (``_ci95``).
+
+    Ranked is the whole catalogue without what the history holds. ``popularity/...`` are the same measures of the
+    ranking by how often training histories hold an item. Nothing where no example has a single next item.
+    """
+    asked: dict[str, list[Encoded]] = {}
+    popularity = cache(lambda: _popularity(policy, source))
+
+    def measure(name: str) -> dict[str, float]:
+        if name not in asked:
+            pairs = zip(source.sets[name], policy.encode(source.sets[name]), strict=True)
+            asked[name] = [one for example, encoded in pairs if (one := _single_next(example, encoded)) is not None]
+        histories = asked[name]
+        if not histories:
+            return {}
+        target = torch.tensor([one.responses[0][0] for one in histories])
+        excluded = _excluded(histories, len(policy.catalogue))
+        own = _summary(ranks_of(_scores(policy, histories, source.max_length), target, excluded))
+        popular = _summary(ranks_of(popularity().expand(len(histories), -1), target, excluded))
+        return own | {f"popularity/{name}": value for name, value in popular.items()}
+
+    return measure
+
+
+def _single_next(example: Example, encoded: Encoded) -> Encoded | None:
+    """The history with the item that came next as its only response; None where several came."""
+    chosen = [encoded.responses[index] for index in Judgement.of(example).chosen()[:1]]
+    return Encoded(encoded.prompt, tuple(chosen)) if chosen and len(chosen[0]) == 1 else None
+
+
+def _scores(policy: Recommender, histories: Sequence[Encoded], max_length: int) -> Float[Tensor, " n v"]:
+    """Log-probability of every item, nats; the model reads what fits into `max_length`, as in training."""
+    was_training = policy.training
+    policy.eval()
+    shown = [fit_length(history, max_length, "truncate").encoded or history for history in histories]
+    parts = [policy.next_item_log_probs(shown[start : start + BATCH]).cpu() for start in range(0, len(shown), BATCH)]
+    policy.train(was_training)
+    return torch.cat(parts)
+
+
+def _excluded(histories: Sequence[Encoded], num_items: int) -> Bool[Tensor, " n v"]:
+    excluded = torch.zeros(len(histories), num_items, dtype=torch.bool)
+    for row, history in zip(excluded, histories, strict=True):
+        row[list(history.prompt)] = True
+    return excluded
+
+
+def _popularity(policy: Recommender, source: DataSource) -> Float[Tensor, " v"]:
+    """How often the supervised stage's histories hold each item."""
+    counts: Counter[int] = Counter()
+    for encoded in policy.encode(source.demonstrations):
+        counts.update(item for response in encoded.responses for item in response)
+    return torch.tensor([float(counts[item]) for item in range(len(policy.catalogue))])
+
+
+def _summary(ranks: Int[Tensor, " n"]) -> dict[str, float]:
+    row = {}
+    for name, values in ranking_measures(ranks).items():
+        row[name], row[f"{name}_ci95"] = mean_with_interval(values.tolist())
+    return row
