@@ -21,6 +21,11 @@ from dpo_lab.start_checks import StartChecks
 from dpo_lab.trainer import TrainerSettings
 
 FORMAT = 1
+CONTENT = (
+    *("step", "state_dict", "optimizer_states", "lr_schedulers"),
+    *("loader", "recorder", "start_checks", "generators"),
+)
+"""What a checkpoint must hold to be gone on from."""
 
 
 class Record(NamedTuple):
@@ -202,12 +207,19 @@ class RanksApartError(RuntimeError):
 def check_content(content: dict[str, Any]) -> None:
     """
     Raises:
-        UserError: a checkpoint is of another version of dpo_lab.
+        UserError: a checkpoint is of another version of dpo_lab, or of something else.
     """
     if content.get("format") != FORMAT:
         raise UserError(
             f"the checkpoint has format {content.get('format')}, and this version of dpo_lab reads {FORMAT}; "
             "fresh=true begins another attempt"
+        )
+    recorder = content.get("recorder")
+    lacking = [key for key in CONTENT if key not in content]
+    if lacking or not isinstance(recorder, dict) or not isinstance(recorder.get("position"), dict):
+        what = ", ".join(lacking or ["recorder.position"])
+        raise UserError(
+            f"the checkpoint lacks {what}: it is damaged, or not of dpo_lab; fresh=true begins another attempt"
         )
 
 

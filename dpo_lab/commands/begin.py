@@ -14,6 +14,7 @@ from dpo_lab.run import RunFolder, read_run, run_id
 from dpo_lab.run.claim import find_run
 from dpo_lab.run.compare import IN_PLACE, changes, may_move_bits, refuse_changes
 from dpo_lab.run.kept import Kept, manifest_path, newest_sound
+from dpo_lab.run.links import refuse_links
 from dpo_lab.run.read import Run
 
 Say = Callable[[str], None]
@@ -90,6 +91,7 @@ def _go_on_with(source: Path, now: Now, say: Say) -> Begun:
     if found.keys() <= IN_PLACE:
         return _go_on(RunFolder.take_over(source), now, say)
     now.refuse(found, source)
+    refuse_links(source)
     kept = _newest(source, say)
     if kept is None:
         raise UserError(f"resume.run: {source} has no checkpoint to go on from")

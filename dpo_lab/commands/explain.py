@@ -134,7 +134,9 @@ def _learning(args: Namespace, asked: "Asked") -> Path:
 
 
 def _out(run: "Run", out: str | None, name: str) -> Path:
-    file = Path(out).expanduser() if out else run.path / "explanations" / f"{name}.html"
+    from dpo_lab.run.links import own_folder
+
+    file = Path(out).expanduser() if out else own_folder(run.path, "explanations") / f"{name}.html"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from dpo_lab.errors import UserError
+from dpo_lab.run.links import own_folder
 
 REPORTS, WANDB = ".reports", "wandb:"
 EXAMPLES = """\
@@ -77,7 +78,7 @@ def place(runs: Sequence[Path], words: Sequence[str]) -> Path:
     if any(word.startswith(WANDB) for word in words):
         return Path("runs") / REPORTS / _name(runs, words)
     if len(runs) == 1:
-        return runs[0] / "report"
+        return own_folder(runs[0], "report")
     return runs[0].parents[1] / REPORTS / _name(runs, words)
 
 

@@ -198,13 +198,14 @@ def describe(scores: "Scores", experiment: "Experiment") -> str:
 
 def _place(run: "Run | None", runs_dir: Path, experiment: "Experiment", asked: Asked) -> Path:
     from dpo_lab.report.content import file_name
+    from dpo_lab.run.links import own_folder
 
     path = next((text.partition("=")[2] for text in asked.overrides if text.startswith("data.path=")), None)
     label = "val" if path is None and run is not None else file_name(Path(path or "data").name.partition(".")[0])
     label = label if asked.splits is None or run is None else file_name(asked.splits)
     ending = "" if asked.weights in (None, "model") else f"-{file_name(asked.weights)}"
     name = f"{label or 'data'}-{experiment.contents['data'][:8]}{ending}.parquet"
-    return runs_dir / ".reports" / f"scores-{name}" if run is None else run.path / "scores" / name
+    return runs_dir / ".reports" / f"scores-{name}" if run is None else own_folder(run.path, "scores") / name
 
 
 def _record(

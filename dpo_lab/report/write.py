@@ -11,6 +11,7 @@ from markupsafe import Markup
 from dpo_lab.report import charts
 from dpo_lab.report.content import Report, Table, Value, text
 from dpo_lab.report.pictures import title_of
+from dpo_lab.run.links import own_folder
 from dpo_lab.whole_files import write_whole
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -30,7 +31,7 @@ def write_report(report: Report, folder: Path) -> None:
     """Write report.html, report.md, table.csv, table.tex and charts/*.svg, *.png into `folder`."""
     pictures = {chart.name: chart for section in report.sections for chart in section.charts}
     drawn = {name: charts.svg(chart.figure, name) for name, chart in pictures.items()}
-    (folder / "charts").mkdir(parents=True, exist_ok=True)
+    own_folder(folder, "charts").mkdir(parents=True, exist_ok=True)
     for old in (*(folder / "charts").glob("*.svg"), *(folder / "charts").glob("*.png")):
         old.unlink()  # of an earlier report with other charts
     for name, chart in pictures.items():

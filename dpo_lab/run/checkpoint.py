@@ -13,6 +13,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.run.files import write_atomic
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype, str, int, float, bool, bytes, type(None))
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
@@ -42,7 +43,14 @@ def load(path: Path | str, map_location: Any = "cpu") -> Any:
         raise UserError(f"no checkpoint at {path}")
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+    except pickle.UnpicklingError as error:
+        # Not torch's own words: they tell how to run what is in the file.
+        named = _GLOBAL.search(str(error))
+        what = (
+            f"it would run {named[1]}" if named else "it is a pickle with more in it than tensors and plain containers"
+        )
+        raise UserError(f"{path} is not a checkpoint of dpo_lab: {what}, and none of it was run") from error
+    except (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(f"{path} is damaged or not a checkpoint of dpo_lab: {error}") from error
 
 

@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 from dpo_lab.errors import UserError
 from dpo_lab.run.files import write_json
+from dpo_lab.run.links import refuse_links
 from dpo_lab.run.read import read_info
 
 LOCK = ".lock"
@@ -92,7 +93,9 @@ def take_over(path: Path) -> Claim:
     Raises:
         AlreadyFinished: it has finished after all.
         FolderClaimed: it is at work.
+        UserError: something in it is a link.
     """
+    refuse_links(path)
     lock = (path / LOCK).open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,10 +135,9 @@ def attempts(parent: Path, id: str) -> dict[int, Path]:
 
 def is_held(path: Path) -> bool:
     """Whether a living process holds this run folder."""
-    try:
-        lock = (path / LOCK).open("rb")
-    except FileNotFoundError:
+    if not (path / LOCK).is_file():
         return False
+    lock = (path / LOCK).open("rb")
     with lock:
         try:
             # Shared: two processes that only look must not take each other for the holder.
@@ -161,6 +163,8 @@ def _sweep_drafts(parent: Path) -> None:
     """Delete folders that a process was killed in the middle of claiming."""
     for draft in parent.glob(f"{DRAFT}*"):
         with suppress(FileNotFoundError):  # it has just got its name, or another process is as tidy
+            if draft.is_symlink():
+                continue
             if time.time() - draft.stat().st_mtime > DRAFT_SECONDS and not is_held(draft):
                 shutil.rmtree(draft)
 

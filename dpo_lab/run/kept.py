@@ -142,9 +142,12 @@ def _read(path: Path) -> Kept:
     if _sha256(path) != digest:
         raise _TornError("its checksum is not the one in its manifest: bits have changed")
     try:
-        return Kept(path, step, load(path))
+        content = load(path)
     except (UserError, pickle.UnpicklingError) as error:
         raise _TornError(str(error)) from error
+    if not isinstance(content, dict) or not isinstance(step, int):
+        raise _TornError("it holds something else than a checkpoint of dpo_lab")
+    return Kept(path, step, content)
 
 
 def _values(folder: Path) -> dict[int, float | None]:

@@ -88,7 +88,9 @@ def _delete(part: Part) -> None:
         shutil.rmtree(draft)
         return
     info = read_info(part.run)
-    gone = [*info.get("pruned", []), {"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": part.name}]
+    earlier = info.get("pruned")
+    now = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": part.name}
+    gone = [*(earlier if isinstance(earlier, list) else []), now]
     write_json(part.run / "run.json", {**info, "pruned": gone})
     for manifest in part.path.glob("*.json"):  # a checkpoint without one does not count
         manifest.unlink()
@@ -101,4 +103,6 @@ def _why_not(run: Path, root: Path) -> str | None:
         return f"it lies outside of {root}"
     if run.resolve() != root.resolve() / run.relative_to(root.absolute()):
         return "it is reached by a link, so it lies elsewhere"
+    if (run / LOCK).is_symlink():
+        return f"its {LOCK} is a link"
     return "it is at work" if is_held(run) else None
