@@ -49,7 +49,7 @@ def load(path: Path | str, map_location: Any = "cpu") -> Any:
         what = (
             f"it would run {named[1]}" if named else "it is a pickle with more in it than tensors and plain containers"
         )
-        raise UserError(f"{path} is not a checkpoint of dpo_lab: {what}, and none of it was run") from error
+        raise UserError(f"{path} is damaged or not a checkpoint of dpo_lab: {what}; none of it was run") from error
     except (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(f"{path} is damaged or not a checkpoint of dpo_lab: {error}") from error
 

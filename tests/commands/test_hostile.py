@@ -111,7 +111,9 @@ def test_a_pickle_for_a_checkpoint_is_refused_by_name(
     target = tmp_path / "owned"
     spoil(run, target, legacy)
     newest = saved_checkpoints(run / "checkpoints")[-1]
-    with pytest.raises(UserError, match=rf"{newest.name} is not a checkpoint of dpo_lab: it would run .*mkdir"):
+    with pytest.raises(
+        UserError, match=rf"{newest.name} is damaged or not a checkpoint of dpo_lab: it would run .*mkdir"
+    ):
         load(newest)
     assert resume(made, f"resume.run={run}", "optimizer.lr=0.5", "resume.allow_change=[config]") == 2
     said = capsys.readouterr().err
