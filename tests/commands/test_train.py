@@ -23,6 +23,7 @@ FILES = {
     "code.diff",
     "config.yaml",
     "data_report.json",
+    "fingerprints.json",
     "metrics.jsonl",
     "model",
     "overrides.yaml",

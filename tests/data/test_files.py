@@ -104,7 +104,9 @@ def test_test_file_and_test_fraction(tmp_path: Path):
         0
     ] == f"40 rows read: {len(split.train)} train, {len(split.validation)} validation, " + (f"{len(split.test)} test")
     assert {name: len(side) for name, side in split.sets.items()}["test"] == len(split.test)
-    for wrong in ({"test_path": test, "test_fraction": 0.1}, {"validation_fraction": 0.5, "test_fraction": 0.5}):
+    both: dict[str, Any] = {"test_path": test, "test_fraction": 0.1}
+    everything: dict[str, Any] = {"validation_fraction": 0.5, "test_fraction": 0.5}
+    for wrong in (both, everything):
         with pytest.raises(DataError, match=r"one of them|nothing to train on"):
             files(path=path, **wrong)
 

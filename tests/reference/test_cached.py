@@ -1,12 +1,7 @@
 """A cached reference: the numbers of the live one, computed once, and never those of another question."""
 
 import json
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +9,23 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from dpo_lab.data.batch import response_key
-from dpo_lab.data.encode_source import encode_source
-from dpo_lab.data.report import DataReport
-from dpo_lab.data.reviews import reviews
 from dpo_lab.errors import UserError
 from dpo_lab.model.causal_lm import CausalLM
 from dpo_lab.model.text_encoding import TextEncoder
 from dpo_lab.reference import cached, rows
 from dpo_lab.reference.cache_store import CacheStore
-from dpo_lab.reference.cache_use import CacheMismatchError, CacheUse, KeyedGroups, MissingRowsError
+from dpo_lab.reference.cache_use import CacheMismatchError, KeyedGroups, MissingRowsError
 from dpo_lab.reference.cached import CachedReference
 from dpo_lab.reference.frozen import FrozenReference, frozen
-from dpo_lab.types import Encoded, Example, Message
+from dpo_lab.types import Example, Message
 from tests.model.tokenizers import CHATML, llama_like
+from tests.reference.cached_policy import groups_of, inputs_and_key, keyed, prepared, reference_of
 from tests.small import small_policy
 
 SAME_NATS = 1e-4
 """A row in batches of two shapes: float32 rounding of a whole response."""
-
-
-def groups_of(policy: CausalLM, num_pairs: int = 6, max_length: int = 128) -> list[KeyedGroups]:
-    source = reviews(num_pairs=num_pairs, num_validation_pairs=1, num_demonstrations=1)
-    encoded = encode_source(source.train, policy.encode, max_length, "truncate", DataReport(), policy.end_id).encoded
-    return [keyed(encoded[:2]), keyed(encoded[2:])]
-
-
-def keyed(encoded: list[Encoded]) -> KeyedGroups:
-    keys = [response_key(group.prompt, response) for group in encoded for response in group.responses]
-    return encoded, np.array(keys)
-
-
-def reference_of(policy: CausalLM, folder: Path, precision: str = "32-true", **settings: Any) -> CachedReference:
-    made = frozen(policy, folder, precision, **settings)
-    assert isinstance(made, CachedReference)
-    return made
-
-
-def prepared(policy: CausalLM, folder: Path, groups: list[KeyedGroups], **settings: Any) -> CacheUse:
-    return reference_of(policy, folder, **settings).prepare(groups, say=lambda line: None)
-
-
-def inputs_and_key(policy: CausalLM, groups: KeyedGroups) -> tuple[dict[str, Tensor], Tensor]:
-    encoded, keys = groups
-    return policy.collate(encoded), torch.from_numpy(keys)
 
 
 def test_the_numbers_of_the_live_reference(tmp_path: Path):
@@ -358,60 +324,6 @@ def test_progress_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert len(said) == 12 and all("computed," in line and "s left" in line for line in said[1:])
     assert len(list(tmp_path.rglob("*.rows"))) == 12
     assert prepared(policy, tmp_path, groups).num_hits == 12
-
-
-def slow(policy: CausalLM, seconds: float) -> CausalLM:
-    """Takes `seconds` longer a forward pass; one row a pass."""
-    rows.BATCH_TOKENS = 1
-    cached.KEEP_SECONDS = 0.0
-    original = CausalLM.log_prob
-
-    def log_prob(self: CausalLM, inputs: dict[str, Tensor]):
-        time.sleep(seconds)
-        return original(self, inputs)
-
-    CausalLM.log_prob = log_prob  # type: ignore[method-assign]
-    return policy
-
-
-def build_in_process(folder: Path, queue: "multiprocessing.Queue[tuple[int, int]] | None" = None) -> None:
-    policy = slow(small_policy(), 0.05)
-    use = prepared(policy, folder, groups_of(policy))
-    if queue is not None:
-        queue.put((use.num_hits, use.num_computed))
-
-
-def test_of_several_processes_one_computes(tmp_path: Path):
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=build_in_process, args=(tmp_path, queue)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    uses = [queue.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
-    assert sorted(uses) == [(0, 12), (12, 0), (12, 0)]
-
-
-def test_a_build_that_is_killed_keeps_what_was_whole(tmp_path: Path):
-    """SIGKILL between files; the lock is free at once, what was written counts, and the rest is computed."""
-    process = multiprocessing.get_context("fork").Process(target=partial(build_in_process, tmp_path))
-    process.start()
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.rglob("*.rows"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    policy = small_policy()
-    groups = groups_of(policy)
-    use = prepared(policy, tmp_path, groups, verify_rows=12)
-    assert 2 <= use.num_hits < 12
-    assert use.num_hits + use.num_computed == 12
-    assert use.num_verified == use.num_hits
-    assert use.num_ignored_files == 0
-    assert reference_of(policy, tmp_path).verify(groups, 12)[0] == 12
 
 
 def test_a_device_is_kept_for_when_something_is_computed(tmp_path: Path):
