@@ -4,13 +4,14 @@
 #             PIP_ARGS="..."      options for every pip install, such as another index
 #             WORKERS=4           processes of pytest
 #             PYTEST_ARGS="-k x"  options for pytest
+#             FUZZ_ARGS="readers --seconds 90"   of make fuzz
 #             TORTURE_ARGS="--kills 9 --terms 3 --seed 1" SWEEP_TORTURE_ARGS="--kills 5"   of make torture
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo format gallery check pytest test test-floors torture wheel clean
+.PHONY: help setup demo format gallery check pytest test test-floors torture fuzz wheel clean
 
 IS_OURS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python; do \
@@ -20,6 +21,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
 SWEEP_TORTURE_ARGS ?=
+FUZZ_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
@@ -101,6 +103,9 @@ test-floors: $(FLOORS) ## the tests with the lowest versions that pyproject.toml
 torture: $(STAMP) ## small runs and sweeps killed at random; each has to come to the bits of what was left in peace
 	$(BIN)/python scripts/torture.py $(TORTURE_ARGS)
 	$(BIN)/python scripts/torture_sweeps.py $(SWEEP_TORTURE_ARGS)
+
+fuzz: $(STAMP) ## damaged input for readers, config, runs and report, 60 s each; takes atheris, or FUZZ_ARGS=--blind
+	$(BIN)/python scripts/fuzz.py $(FUZZ_ARGS)
 
 wheel: $(STAMP) ## dist/: the wheel and the source archive
 	$(BIN)/python -m hatchling build
