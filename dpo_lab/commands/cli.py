@@ -4,7 +4,6 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 
-from dpo_lab.commands.complain import complain, complain_of_bug
 from dpo_lab.errors import UserError
 
 
@@ -50,12 +49,16 @@ def main(argv: list[str] | None = None) -> int:
             return import_module(VERBS[verb].module).main(words[1:])
         return _answer(verb, words)
     except UserError as error:
+        from dpo_lab.commands.complain import complain
+
         complain(f"dpo-lab {verb}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception:
+        from dpo_lab.commands.complain import complain_of_bug
+
         complain_of_bug()
         return 1
 

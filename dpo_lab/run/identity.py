@@ -82,7 +82,10 @@ def without(config: Mapping[str, Any], names: set[str], prefix: str = "") -> dic
 
 def says_nothing(key: str, value: Any) -> bool:
     """Whether the dotted `key` has the value that it would have where it did not exist."""
-    return key in WITHOUT_EFFECT and value == WITHOUT_EFFECT[key] and not isinstance(value, bool)
+    if key not in WITHOUT_EFFECT:
+        return False
+    nothing = WITHOUT_EFFECT[key]
+    return value == nothing and isinstance(value, bool) == isinstance(nothing, bool)
 
 
 def canonical_json(value: Any) -> str:

@@ -115,7 +115,7 @@ def test_wandb_files_are_enough(place: Path, monkeypatch, capsys):
     assert reproduce(capsys, "downloaded", "--steps", "2")[0] == 0
     shutil.move("downloaded/files/dpo_lab", "alone")
     code, out, _, _ = reproduce(capsys, "alone")
-    assert code == 0 and out.startswith("bit-identical: 6 rows of metrics.jsonl\n")
+    assert code == 0 and out.startswith("bit-identical: 6 rows of metrics.jsonl")
 
 
 def test_a_changed_row_of_the_data_is_named(run: Path, capsys):
