@@ -49,7 +49,13 @@ def run_sweep_job(cfg: DictConfig) -> Any:
         check = partial(_end_if_told, folder)
         with claim_slot(share_of(config), slots_folder(), check=check) as slot:
             check()
-            job = Job(number=number, config=config, overrides=overrides, sweep_id=folder.path.name)
+            job = Job(
+                number=number,
+                config=config,
+                overrides=overrides,
+                sweep_id=folder.path.name,
+                working_dir=folder.read().working_dir,
+            )
             record = run_job(job, folder.job(number), slot)
     return None if settings.objective is None else _value(record, settings.objective)
 

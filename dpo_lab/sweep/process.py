@@ -50,6 +50,7 @@ class Job:
     config: Mapping[str, Any]
     overrides: Sequence[str]
     sweep_id: str
+    working_dir: str | None = None
 
 
 def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
@@ -180,6 +181,7 @@ def _start(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot, l
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
+        cwd=job.working_dir,  # a launcher's worker may stand where an earlier sweep was begun
         env={**os.environ, **slot.environment(), STARTER: str(os.getpid())},
         start_new_session=True,  # Ctrl-C reaches whoever started it, who tells it once
         text=True,
