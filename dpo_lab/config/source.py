@@ -31,9 +31,21 @@ class Source:
     def compose(self, overrides: list[str]) -> DictConfig:
         return self.loader.load_configuration(self.config_name, [*self.searchpath, *overrides], RunMode.RUN)
 
+    @property
+    def has_primary(self) -> bool:
+        return self.loader.repository.config_exists(self.config_name)
+
+    def primaries(self) -> list[str]:
+        """Names of the configs that can be the primary one."""
+        return [name for name in self.options("") if not name.startswith("_")]
+
     def options(self, group: str) -> list[str]:
         """Names of the files of a config group; empty where there is no such group."""
         return self.loader.get_group_options(group, config_name=self.config_name, overrides=list(self.searchpath))
 
     def groups(self) -> list[str]:
         return [group for group in self.loader.list_groups("") if group != "hydra"]
+
+    def folders(self, group: str) -> list[str]:
+        """Names of the folders inside of a config group, as ``trl_1_16`` in ``loss``."""
+        return self.loader.list_groups(group)
