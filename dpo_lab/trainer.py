@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from dpo_lab.ranges import Positive, PositiveInt
+from dpo_lab.ranges import NumThreads, Positive, PositiveInt
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -61,7 +61,7 @@ class TrainerSettings:
     best_metric: str = "val/loss"
     best_mode: Literal["min", "max"] = "min"
     record_pairs: bool = False
-    num_threads: PositiveInt | None = None
+    num_threads: NumThreads | None = None
     zero_gradient_ok: list[str]
 
     def num_steps(self, num_windows: Callable[[int], int]) -> int:

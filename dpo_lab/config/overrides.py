@@ -27,6 +27,9 @@ PLANS = "sweep"
 OTHER_NAMES = {"dpo": "sigmoid", "cdpo": "sigmoid"}
 """What papers and other libraries call an option. (Names of a library stand in a folder of the group.)"""
 
+BY_PATH = {"model": "model=causal_lm model.path={}", "data": "data=files data.path={}"}
+"""How a group is given what its options are often mistaken for: a folder, a file, a name on the hub."""
+
 
 @dataclass
 class Review:
@@ -146,7 +149,9 @@ class _Reviewer:
             return override
         options = self._options_beside(group, str(wrong[0]))
         suggestion = self._meant(group, str(wrong[0]), options)
-        self.faults.append(f"{_text(override)}: no such {group}{did_you_mean(suggestion, options)}")
+        by_path = BY_PATH.get(group)
+        asked = f"; for one of your own: {by_path.format(wrong[0])}" if by_path and suggestion is None else ""
+        self.faults.append(f"{_text(override)}: no such {group}{asked}{did_you_mean(suggestion, options)}")
         if suggestion is None:
             self._unknown.add(group)
             return None
