@@ -58,7 +58,7 @@ def read_text(value: Any, column: str) -> Text:
 
 
 def is_blank(text: Text) -> bool:
-    """Whether nothing of `text` can be seen: white space, and signs without a width of their own.
+    r"""Whether nothing of `text` can be seen: white space, and signs without a width of their own.
 
     >>> is_blank(" \n"), is_blank("\u200b\ufeff"), is_blank("a\u200b")
     (True, True, False)
