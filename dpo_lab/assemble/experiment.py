@@ -219,6 +219,8 @@ def _loaders(
         tokens.datasets["train"],
         shuffle=source.shuffle,
         global_batch_tokens=settings.global_batch_tokens,
+        initial_batch_size=settings.initial_batch_size,
+        batch_warmup_steps=settings.batch_warmup_steps,
         rank=rank,
         num_ranks=settings.num_devices,
     )
