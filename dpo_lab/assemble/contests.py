@@ -6,12 +6,13 @@ from typing import Any, final
 
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.explanations import fitted_examples
+from dpo_lab.contest import Contest, Judged
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.errors import UserError
 from dpo_lab.evaluation.contest_figures import contest_figures
 from dpo_lab.evaluation.figure import Measured, mean_figure
 from dpo_lab.evaluation.settings import Against, EvaluationSettings
-from dpo_lab.judge.judge import Contest, Judge, Judged
+from dpo_lab.judge.judge import Judge
 from dpo_lab.samples import Sample, draw_samples
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.seeds import seed_beside

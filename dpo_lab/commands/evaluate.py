@@ -88,6 +88,7 @@ def _evaluate(word: str, words: Sequence[str], runs_dir: Path) -> None:
 
     found = evaluate_run(experiment, module_of(experiment), names, judge, settings, _say, restore)
     _report(run, trained, experiment, asked, own, found, files)
+    _mirror(run, found, files, settings.wandb)
 
 
 def _check_finished(run: "Run", weights: str | None) -> None:
@@ -171,6 +172,34 @@ def _report(
         for figure, value in measured.figures.items():
             print(f"{name}: {figure} {value.text()}")
         print(files[name])
+
+
+def _mirror(run: "Run", found: "Mapping[str, Measured]", files: Mapping[str, Path], wanted: bool | None) -> None:
+    """Send the figures to W&B, and the rows where texts may go; trouble is said and costs nothing.
+
+    Args:
+        wanted: None is where the run itself was mirrored.
+    """
+    from dpo_lab.logger.wandb_afterwards import lets_texts_go, send_afterwards
+
+    is_mirrored = bool((run.info.get("wandb") or {}).get("id")) and os.environ.get("WANDB_MODE") != "disabled"
+    if not (is_mirrored if wanted is None else wanted):
+        return
+    for split, measured in found.items():
+        name = f"evaluation/{files[split].stem}"
+        summary: dict[str, Any] = {}
+        for figure, value in measured.figures.items():
+            summary |= {f"{name}/{figure}{part}": getattr(value, key) for part, key in _PARTS.items()}
+        columns = list(dict.fromkeys(column for row in measured.rows for column in row))
+        rows = [[row.get(column) for column in columns] for row in measured.rows]
+        table = (columns, rows) if lets_texts_go(run.config) else None
+        try:
+            _say(send_afterwards(run.path, run.config, run.info, name, "evaluate", summary=summary, table=table))
+        except UserError as error:
+            _say(f"{error}; the run folder has everything")
+
+
+_PARTS = {"": "value", "_low": "low", "_high": "high"}
 
 
 def _say(line: str) -> None:

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from dpo_lab.contest import Contest, Judged
 from dpo_lab.errors import UserError
 from dpo_lab.evaluation.figure import Figure, mean_figure, share_figure
 from dpo_lab.evaluation.length_control import controlled_win_rate
-from dpo_lab.judge.judge import Contest, Judged
 
 
 def contest_figures(

@@ -1,30 +1,10 @@
 """What every judge gives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from dpo_lab.types import Text
-
-
-class Contest(NamedTuple):
-    """Two responses to one prompt."""
-
-    prompt: Text
-    first: str
-    second: str
-
-
-class Judged(NamedTuple):
-    """What a judge says of one contest.
-
-    `score` is 1 where the first response is the better one, 0 where the second is, 1/2 where neither is, and between
-    them where the judge was of two minds; None where there is no verdict. `details` go into the row of the contest:
-    rewards, answers, or why there is no verdict (``problem``).
-    """
-
-    score: float | None
-    details: Mapping[str, Any]
+from dpo_lab.contest import Contest, Judged
 
 
 class Judge(ABC):

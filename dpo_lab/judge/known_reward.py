@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+from dpo_lab.contest import Contest, Judged
 from dpo_lab.errors import UserError
-from dpo_lab.judge.judge import Contest, Judge, Judged, by_rewards
+from dpo_lab.judge.judge import Judge, by_rewards
 
 
 def known_reward(true_reward: Callable[[str], float] | None) -> "KnownReward":

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,13 @@ def evaluate(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[dict[s
 
 
 def contents(run: Path) -> dict[str, bytes]:
-    files = (path for path in run.rglob("*") if path.is_file() and "evaluation" not in path.parts)
+    """Of what the run has recorded; W&B's logs are its own."""
+    files = (path for path in run.rglob("*") if path.is_file() and not {"evaluation", "wandb"} & set(path.parts))
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def mirrors(run: Path) -> set[Path]:
+    return set((run / "wandb").glob("offline-run-*/*.wandb"))
 
 
 def test_what_writes_text_by_a_known_reward(writer: Path, capsys: pytest.CaptureFixture[str]):
@@ -70,6 +77,24 @@ def test_what_writes_text_by_a_known_reward(writer: Path, capsys: pytest.Capture
     evaluate(capsys, *words)
     assert first == {name: (writer / f"evaluation/{name}").read_bytes() for name in first}
     assert contents(writer) == before
+
+
+def test_the_figures_of_a_run_that_was_mirrored_go_to_wandb(capsys: pytest.CaptureFixture[str]):
+    """As a W&B run of its own, whose files are read back; the rows stay where no texts may go."""
+    words = ("loss=simpo", *SMALL[:-1], *QUICK[:-1], "logger.mode=offline", "logger.samples=false")
+    run = run_train(*words)
+    (own,) = mirrors(run.path)
+    before, mirrored = contents(run.path), own.read_bytes()
+    found, _, _ = evaluate(capsys, run.path, "num_samples=4")
+    assert contents(run.path) == before and own.read_bytes() == mirrored
+    (file,) = mirrors(run.path) - {own}
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "evaluation/val/win_rate_controlled_high" in said and '"evaluate"' in said
+    assert "Review of a" not in said
+    assert found["figures"]["win_rate"]["num"] == 4
+    evaluate(capsys, run.path, "num_samples=4", "wandb=false")
+    assert mirrors(run.path) == {own, file}
 
 
 def test_the_test_and_other_data_are_looked_at_where_asked(writer: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from dpo_lab.contest import Contest, Judged
 from dpo_lab.errors import UserError
 from dpo_lab.evaluation.contest_figures import contest_figures
-from dpo_lab.judge.judge import Contest, Judged
 from dpo_lab.judge.known_reward import KnownReward, known_reward
 
 
