@@ -7,11 +7,12 @@ from dpo_lab.types import Text
 
 
 class Contest(NamedTuple):
-    """Two responses to one prompt."""
+    """Two responses to one prompt. `rendered` is the prompt as the policy reads it: of a chat, through its template."""
 
     prompt: Text
     first: str
     second: str
+    rendered: str
 
 
 class Judged(NamedTuple):

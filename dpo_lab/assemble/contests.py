@@ -82,7 +82,7 @@ def measure_samples(
     if judge is not None:
         given = _drawn_by_reference(experiment, asked, settings) if against == "reference" else _chosen(prompts, asked)
         contests = [
-            Contest(one.prompt, sample.response, other)
+            Contest(one.prompt, sample.response, other, sample.prompt)
             for one, sample, other in zip(prompts, samples, given, strict=True)
         ]
         verdicts = judge.compare(contests, say)

@@ -98,7 +98,7 @@ class Endpoint(Judge):
             UserError: the server refuses, or does not answer; what it has answered is kept.
         """
         asked = [one for one in contests if one.first != one.second]
-        questions = [self._question(*sides) for one in asked for sides in (one, _swapped(one))]
+        questions = [self._question(sides) for one in asked for sides in (one, _swapped(one))]
         distinct = {AnswerStore.key(question): question for question in questions}
         missing = {key: question for key, question in distinct.items() if self._store.find(key) is None}
         say(f"judge: {len(distinct)} questions, {len(missing)} of them for {self._asked['model']} at {self._url}")
@@ -108,8 +108,8 @@ class Endpoint(Judge):
     def describe(self) -> dict[str, Any]:
         return {"judge": "endpoint", "url": self._url, **self._asked, "criterion": self._criterion, "orders": "both"}
 
-    def _question(self, prompt: Any, first: str, second: str) -> dict[str, Any]:
-        return {**self._asked, "messages": ask(prompt, first, second, self._criterion)}
+    def _question(self, contest: Contest) -> dict[str, Any]:
+        return {**self._asked, "messages": ask(contest.prompt, contest.first, contest.second, self._criterion)}
 
     def _ask_all(self, missing: dict[str, dict[str, Any]], say: Callable[[str], None]) -> None:
         """Ends at the first question that gets no answer, once those under way are done."""
@@ -149,7 +149,7 @@ class Endpoint(Judge):
             return Judged(0.5, {"equal": True})
         verdicts, problems = [], []
         for sides in (contest, _swapped(contest)):
-            answer = self._store.find(AnswerStore.key(self._question(*sides)))
+            answer = self._store.find(AnswerStore.key(self._question(sides)))
             assert answer is not None
             verdicts.append(read_verdict(str(answer["content"])))
             problems.append(None if verdicts[-1] else _problem(answer))
@@ -160,7 +160,7 @@ class Endpoint(Judge):
 
 
 def _swapped(contest: Contest) -> Contest:
-    return Contest(contest.prompt, contest.second, contest.first)
+    return contest._replace(first=contest.second, second=contest.first)
 
 
 def _text(value: Any) -> str:

@@ -8,11 +8,11 @@ from dpo_lab.errors import UserError
 from dpo_lab.judge.judge import Judge, by_rewards
 
 
-def known_reward(true_reward: Callable[[str], float] | None) -> "KnownReward":
+def known_reward(true_reward: Callable[[str, str], float] | None) -> "KnownReward":
     """The response with the larger true reward wins.
 
     Args:
-        true_reward: of the text of a response, as the data knows it; the framework gives it. None where it does not.
+        true_reward: of a prompt with a response, as the data knows it; the framework gives it. None where it does not.
 
     Raises:
         UserError: the data knows no reward.
@@ -27,9 +27,9 @@ def known_reward(true_reward: Callable[[str], float] | None) -> "KnownReward":
 
 @final
 class KnownReward(Judge):
-    """Reads the response alone."""
+    """Reads prompt and response as the policy's tokenizer gives them back."""
 
-    def __init__(self, true_reward: Callable[[str], float]):
+    def __init__(self, true_reward: Callable[[str, str], float]):
         self._true_reward = true_reward
 
     @property
@@ -40,7 +40,10 @@ class KnownReward(Judge):
         pass
 
     def compare(self, contests: Sequence[Contest], say: Callable[[str], None]) -> list[Judged]:
-        return [by_rewards(self._true_reward(one.first), self._true_reward(one.second)) for one in contests]
+        return [
+            by_rewards(self._true_reward(one.rendered, one.first), self._true_reward(one.rendered, one.second))
+            for one in contests
+        ]
 
     def describe(self) -> dict[str, Any]:
         return {"judge": "known_reward"}

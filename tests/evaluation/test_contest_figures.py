@@ -8,15 +8,16 @@ from dpo_lab.evaluation.contest_figures import contest_figures
 from dpo_lab.judge.known_reward import KnownReward, known_reward
 
 
-def reward(text: str) -> float:
-    return float(text.count("good") - text.count("bad"))
+def reward(prompt: str, response: str) -> float:
+    assert prompt in "abcd"
+    return float(response.count("good") - response.count("bad"))
 
 
 CONTESTS = [
-    Contest("a", "good", "bad"),
-    Contest("b", "good good", "good"),
-    Contest("c", "fine", "fine"),
-    Contest("d", "bad", "a good one"),
+    Contest("a", "good", "bad", "a"),
+    Contest("b", "good good", "good", "b"),
+    Contest("c", "fine", "fine", "c"),
+    Contest("d", "bad", "a good one", "d"),
 ]
 JUDGE = KnownReward(reward)
 
@@ -37,14 +38,14 @@ def test_by_hand():
 
 
 def test_against_itself_it_is_one_half():
-    itself = [Contest(one.prompt, one.first, one.first) for one in CONTESTS]
+    itself = [one._replace(second=one.first) for one in CONTESTS]
     figures, details = contest_figures(itself, JUDGE.compare(itself, print), "abcd")
     assert figures["win_rate"].value == figures["win_rate_controlled"].value == 0.5
     assert details["ties"] == 4
 
 
 def test_with_the_sides_changed_it_is_one_less():
-    swapped = [Contest(prompt, second, first) for prompt, first, second in CONTESTS]
+    swapped = [one._replace(first=one.second, second=one.first) for one in CONTESTS]
     one, _ = contest_figures(CONTESTS, JUDGE.compare(CONTESTS, print), "abcd")
     other, _ = contest_figures(swapped, JUDGE.compare(swapped, print), "abcd")
     for name in ("win_rate", "win_rate_controlled"):

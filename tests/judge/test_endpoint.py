@@ -15,9 +15,9 @@ from dpo_lab.judge.question import ask, read_verdict
 from tests.judge.server import Reply, Server, longer_is_better, says, serving
 
 CONTESTS = [
-    Contest("Say hello.", "Hello there, my friend", "Hi"),
-    Contest([{"role": "user", "content": "And goodbye?"}], "Bye", "Goodbye to all of you"),
-    Contest("Same?", "Yes", "Yes"),
+    Contest("Say hello.", "Hello there, my friend", "Hi", ""),
+    Contest([{"role": "user", "content": "And goodbye?"}], "Bye", "Goodbye to all of you", ""),
+    Contest("Same?", "Yes", "Yes", ""),
 ]
 ONE = CONTESTS[:1]
 TOKEN = "key-of-a-test-0123456789"
@@ -73,7 +73,7 @@ def test_with_the_sides_changed_the_same_is_asked():
     with serving(longer_is_better) as server:
         judge = judge_at(server)
         judged = judge.compare(CONTESTS, silent)
-        swapped = judge.compare([Contest(prompt, second, first) for prompt, first, second in CONTESTS], silent)
+        swapped = judge.compare([one._replace(first=one.second, second=one.first) for one in CONTESTS], silent)
         assert [one.score for one in swapped] == [1 - (one.score or 0.0) for one in judged]
         assert len(server.calls) == 4
 
@@ -191,7 +191,7 @@ def test_what_can_be_known_before_is_told_before(knobs: dict[str, str], said: st
 
 
 def test_calls_side_by_side_give_what_calls_in_turn_give():
-    many = [Contest(f"prompt {number}", "x" * (number % 5), "x" * (number % 3)) for number in range(20)]
+    many = [Contest(f"prompt {number}", "x" * (number % 5), "x" * (number % 3), "") for number in range(20)]
     with serving(longer_is_better) as server:
         in_turn = judge_at(server).compare(many, silent)
         side_by_side = endpoint(Path("elsewhere"), url=server.url, model="judge-1", num_parallel=8)

@@ -13,9 +13,9 @@ from dpo_lab.types import Message, Text
 from tests.model.encoders import write_encoder
 
 CONTESTS = [
-    Contest("who sold the share ?", "the bank .", "the old coach of the team left in march"),
-    Contest("a new level", "the goal", "the goal"),
-    Contest("the stock", "of the bank", "is out"),
+    Contest("who sold the share ?", "the bank .", "the old coach of the team left in march", ""),
+    Contest("a new level", "the goal", "the goal", ""),
+    Contest("the stock", "of the bank", "is out", ""),
 ]
 TEMPLATE = "{% for turn in messages %}{{ turn.role }} {{ turn.content }} {% endfor %}"
 
@@ -50,7 +50,7 @@ def test_rewards_are_those_of_each_text_alone(name: str, tmp_path: Path):
         own, other = one.details["reward"], one.details["opponent_reward"]
         assert one.score == (0.5 if own == other else float(own > other))
     assert judged[1].score == 0.5
-    swapped = judge.compare([Contest(prompt, second, first) for prompt, first, second in CONTESTS], lambda line: None)
+    swapped = judge.compare([one._replace(first=one.second, second=one.first) for one in CONTESTS], lambda line: None)
     assert [one.score for one in swapped] == [1 - (one.score or 0.0) for one in judged]
     described = judge.describe()
     assert len(described["weights"]) == 64 and described["num_texts_cut"] == 0
@@ -59,10 +59,10 @@ def test_rewards_are_those_of_each_text_alone(name: str, tmp_path: Path):
 def test_a_chat_goes_through_the_template_of_the_reward_model(tmp_path: Path):
     folder = write_reward_model(tmp_path / "model", chat_template=TEMPLATE)
     chat: Text = [Message(role="user", content="who sold ?")]
-    judged = reward_model(path=str(folder)).compare([Contest(chat, "the bank", "a share")], lambda line: None)
+    judged = reward_model(path=str(folder)).compare([Contest(chat, "the bank", "a share", "")], lambda line: None)
     text = "user who sold ? assistant the bank "
     assert judged[0].details["reward"] == pytest.approx(alone(folder, text, add_special_tokens=False), abs=1e-5)
-    plain = reward_model(path=str(folder)).compare([Contest("who sold ?", "the bank", "x")], lambda line: None)
+    plain = reward_model(path=str(folder)).compare([Contest("who sold ?", "the bank", "x", "")], lambda line: None)
     assert plain[0].details["reward"] == pytest.approx(judged[0].details["reward"], abs=1e-6)
 
 
@@ -70,7 +70,7 @@ def test_a_long_prompt_loses_its_beginning(tmp_path: Path):
     folder = write_reward_model(tmp_path / "model")
     judge = reward_model(path=str(folder), max_length=20)
     lines: list[str] = []
-    long = Contest("the old coach left the team " * 20 + "in march", "the bank", "a share")
+    long = Contest("the old coach left the team " * 20 + "in march", "the bank", "a share", "")
     judged = judge.compare([long, CONTESTS[2]], lines.append)
     assert judge.describe()["num_texts_cut"] == 2 and "2 texts are longer" in lines[-1]
     assert judged[1].details["reward"] == pytest.approx(alone(folder, "the stock", "of the bank"), abs=1e-5)
@@ -105,6 +105,6 @@ def test_a_base_model_without_the_head_is_refused(tmp_path: Path):
 
 def test_chats_without_a_template_are_refused(tmp_path: Path):
     folder = write_reward_model(tmp_path / "model")
-    chat = Contest([Message(role="user", content="who ?")], "a", "b")
+    chat = Contest([Message(role="user", content="who ?")], "a", "b", "")
     with pytest.raises(UserError, match="has no chat template"):
         reward_model(path=str(folder)).compare([chat], lambda line: None)
