@@ -144,12 +144,15 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     )
 
 
+def kind_of_policy(config: Mapping[str, Any], packages: tuple[str, ...]) -> tuple[str, type[Policy]]:
+    """``model=NAME``, and the class of the policy, as what builds it is annotated; nothing is built."""
+    builder = locate(config["model"]["_target_"], packages)
+    return f"model={builder.__name__}", get_type_hints(inspect.unwrap(builder)).get("return", Policy)
+
+
 def _check_responses(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
     """Whether responses of the policy's kind give what the objective asks for; known from what builds the policy."""
-    node = config["model"]
-    builder = locate(node["_target_"], packages)
-    kind = get_type_hints(inspect.unwrap(builder)).get("return", Policy)
-    name = f"model={builder.__name__}"
+    name, kind = kind_of_policy(config, packages)
     for term in objective.terms:
         lacking = [need for need in term.needs if need in kind.cannot_give]
         if lacking:
@@ -224,6 +227,8 @@ def _loaders(
         tokens.datasets["train"],
         shuffle=source.shuffle,
         global_batch_tokens=settings.global_batch_tokens,
+        initial_batch_size=settings.initial_batch_size,
+        batch_warmup_steps=settings.batch_warmup_steps,
         rank=rank,
         num_ranks=settings.num_devices,
     )

@@ -34,6 +34,20 @@ def every_process_has_items(cfg: Plain) -> Iterator[str]:
         yield f"trainer.num_devices: must be at most trainer.global_batch_size, which is {whole}, got {num}"
 
 
+def batch_warmup_is_whole(cfg: Plain) -> Iterator[str]:
+    """A warm-up has a beginning and a length, and rises to the batch of later steps."""
+    trainer = _group(cfg, "trainer")
+    initial, steps = trainer.get("initial_batch_size"), trainer.get("batch_warmup_steps")
+    whole, num = trainer.get("global_batch_size"), trainer.get("num_devices")
+    if (initial is None) != (steps is None):
+        missing, given = sorted(("initial_batch_size", "batch_warmup_steps"), key=lambda key: trainer[key] is not None)
+        yield f"trainer.{missing}: is null beside trainer.{given}={trainer[given]}; a warm-up of the batch needs both"
+    if isinstance(initial, int) and isinstance(whole, int) and initial > whole:
+        yield f"trainer.initial_batch_size: must be at most trainer.global_batch_size, which is {whole}, got {initial}"
+    if isinstance(initial, int) and isinstance(num, int) and num > initial > 0:
+        yield f"trainer.initial_batch_size: must be at least trainer.num_devices, which is {num}, got {initial}"
+
+
 def gpu_is_there(cfg: Plain) -> Iterator[str]:
     """`trainer=gpu` needs a GPU that torch can use, and several processes one each."""
     trainer = _group(cfg, "trainer")
@@ -60,7 +74,8 @@ def borrowing_has_a_neighbour(cfg: Plain) -> Iterator[str]:
     """A loss with borrowed responses takes them from the other items of its step."""
     from dpo_lab.needs import IngredientError, read_needs
 
-    if _group(cfg, "trainer").get("global_batch_size") != 1:
+    trainer = _group(cfg, "trainer")
+    if 1 not in (trainer.get("global_batch_size"), trainer.get("initial_batch_size")):
         return
     for path, target in _targets("loss", cfg.get("loss")):
         try:
@@ -174,6 +189,7 @@ def resumed_run_is_there(cfg: Plain) -> Iterator[str]:
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
     every_process_has_items,
+    batch_warmup_is_whole,
     data_files_exist,
     model_folders_exist,
     gpu_is_there,
