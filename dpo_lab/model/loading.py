@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
+from dpo_lab.model.checkpoint_checks import check_causal, check_unused
 from dpo_lab.model.dropout import set_config_dropout
 from dpo_lab.model.heads import Head
 from dpo_lab.model.quantization import Quantization, loader_options, refuse_quantized_checkpoint, settle
@@ -90,6 +91,10 @@ def load_model(
     _check_complete(f"model {path!r}", loaded)
     check_finite(f"model {path!r}", model.state_dict())
     _warn_of_code(path, config, trust_remote_code, type(model).__name__)
+    if head is None:
+        check_unused(f"model {path!r}", map(str, loaded.get("unexpected_keys") or ()), model)
+    if kind == CAUSAL_LM and quantization is None:
+        check_causal(f"model {path!r}", model)
     settle(model)
     num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(getattr(tokenizer, "tokenizer", tokenizer))
     if num_tokens > num_rows:

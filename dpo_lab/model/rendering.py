@@ -67,5 +67,6 @@ class Renderer:
             return self._template.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as error:  # a template refuses what it does not know: a role, an order of turns
+        # A template refuses what it does not know, a role, an order of turns; and it is a program, which may be wrong.
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{example.source}: the chat template cannot render these messages: {error}") from error
