@@ -135,8 +135,9 @@ def _find(path: str, revision: str | None) -> str:
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            inside = f"; {folder / 'model'} is one" if (folder / "model" / "config.json").is_file() else ""
             raise UserError(
-                f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote"
+                f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote{inside}"
             )
         check_weight_files(folder)
         return str(folder)
@@ -207,7 +208,7 @@ def _warn_of_code(path: str, config: Any, is_trusted: bool, built: str) -> None:
 
 def reason_of(error: Exception) -> str:
     """What a library says, with our name of what it asks for."""
-    text = str(error)
+    text = str(error).partition("Model type should be one of")[0].strip()
     if "custom code" in text and "trust_remote_code" in text:
         return "it needs code that comes with it, and that is not run unless you say so: model.trust_remote_code=true"
     if isinstance(error, pickle.UnpicklingError):
