@@ -94,7 +94,9 @@ def visible_devices() -> list[str]:
     named = os.environ.get(VISIBLE)
     if named is not None:
         return [name for name in named.split(",") if name.strip()]
-    return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
+    # Some virtual machines and containers have the one and not the other.
+    found = list(Path("/proc/driver/nvidia/gpus").glob("*")) or list(Path("/dev").glob("nvidia[0-9]*"))
+    return [str(number) for number in range(len(found))]
 
 
 def slots_folder() -> Path:
