@@ -178,15 +178,26 @@ def flex_attend(
     score = None if softcap is None else _capped(_bound(softcap, query.device))
     options: dict[str, Any] = {"score_mod": score, "block_mask": mask, "scale": scale}
     options["enable_gqa"] = query.shape[1] != key.shape[1]
-    # For rows below 128 torch has another kernel, which it cannot always build, and would compile for them anew.
+    # For rows below 128 torch has another kernel, which it cannot always build.
     options["kernel_options"] = {"FORCE_USE_FLEX_ATTENTION": True}
     if sinks is None:
-        return _flex(device_type)(query, key, value, **options)
-    both: Any = _flex(device_type)(query, key, value, **options, return_aux=_with_lse())
+        return _called(_flex(device_type), query, key, value, **options)
+    both: Any = _called(_flex(device_type), query, key, value, **options, return_aux=_with_lse())
     attended, scores = both
     # Beside scores of e^lse in all, a sink of e^s leaves e^lse / (e^lse + e^s) of them.
     left = torch.sigmoid(scores.lse.float() - sinks.float()[None, :, None])
     return (attended * left[..., None]).to(attended.dtype)
+
+
+def _called(kernel: Callable[..., Any], *given: Tensor, **options: Any) -> Any:
+    """What `kernel` gives. torch 2.11 was seen to change the number of threads while it compiled in a process with 16,
+    and to refuse that; the number that it has come to is there at the second call."""
+    try:
+        return kernel(*given, **options)
+    except AssertionError as error:
+        if "num_threads state changed" not in str(error):
+            raise
+        return kernel(*given, **options)
 
 
 def _with_lse() -> Any:

@@ -55,7 +55,8 @@ def share_of(config: Mapping[str, Any]) -> Share:
     trainer, settings = config.get("trainer", {}), SweepSettings(**config.get("sweep", {}))
     num_ranks, num_threads = trainer.get("num_devices") or 1, trainer.get("num_threads") or settings.cpus_per_job
     if trainer.get("accelerator") == "gpu":
-        return gpu_share(visible_devices(), num_ranks, len(visible_cpus()))
+        share = gpu_share(visible_devices(), num_ranks, len(visible_cpus()))
+        return share._replace(num_threads=trainer.get("num_threads") or share.num_threads)
     return cpu_share(visible_cpus(), num_ranks, num_threads)
 
 

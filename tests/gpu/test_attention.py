@@ -113,10 +113,11 @@ def test_a_step_repeats_its_bits(attention: str, precision: str, wide_folder: Fo
 
 
 def test_rows_of_any_length_take_the_same_kernels(wide_folder: Folder):
-    """Also rows of a few tokens, for which torch would have others."""
+    """Rows of a few tokens take another set than others, since torch asks whether they are below 128."""
     policy = on_gpu(wide_folder("mistral"), "shared")
     for seed in (3, 4):
         step(policy, groups(seed), is_low=True)
+        step(policy, groups(seed, longest=9), is_low=True)
     with torch.compiler.set_stance("fail_on_recompile"):
         for seed in range(5, 15):
             step(policy, groups(seed, num=1 + seed % 4), is_low=True)
