@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpo_lab.assemble.encoding import special_tokens_of
+from dpo_lab.assemble.encoding import special_tokens_of, unknown_id
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
@@ -114,6 +114,11 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
         say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
+    if settings.global_batch_size > len(train.items):
+        say(
+            f"trainer.global_batch_size={settings.global_batch_size} is more than the {len(train.items)} items that "
+            "there are: each step takes them all"
+        )
     contents = _contents(source, policy, reference)
     return Experiment(
         policy=policy,
@@ -222,6 +227,8 @@ def _loaders(
         tokens.datasets["train"],
         shuffle=source.shuffle,
         global_batch_tokens=settings.global_batch_tokens,
+        initial_batch_size=settings.initial_batch_size,
+        batch_warmup_steps=settings.batch_warmup_steps,
         rank=rank,
         num_ranks=settings.num_devices,
     )
@@ -305,6 +312,7 @@ def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str,
             policy.end_id,
             on_problem=source.on_problem,
             special_tokens=special_tokens,
+            unknown_id=unknown_id(policy.tokenizer),
         )
         for name, examples in source.sets.items()
     }
