@@ -79,7 +79,8 @@ def dialogues(
         turns: list[Message] = [{"role": "system", "content": "You answer for a shop."}]
         for topic in topics:
             question = f"{generator.choice(OPENERS)}{generator.choice(QUESTIONS[topic])}?"
-            turns += [{"role": "user", "content": question}, {"role": "assistant", "content": ANSWERS[topic]}]
+            turns.append({"role": "user", "content": question})
+            turns.append({"role": "assistant", "content": ANSWERS[topic]})
         return Asked(turns[:-1], lambda later: _reply(later, topics[-1], error_rate))
 
     return generated(
