@@ -110,9 +110,7 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
     tables = [Table("comparisons", "every cell less the baseline", columns, rows, note)] if rows else []
     if not rows:
         paragraphs = ["There is one cell alone: nothing to compare."]
-    return Section(
-        "comparisons", "Against the baseline", paragraphs, tables, pictures.differences(comparisons, study.metric)
-    )
+    return Section("comparisons", "Against the baseline", paragraphs, tables, pictures.differences(study, comparisons))
 
 
 def equal_kl_section(study: Study) -> Section:

@@ -157,6 +157,9 @@ def test_diff_names_config_environment_result_and_the_first_step(runs: Path, cap
     assert "several runs" in capsys.readouterr().err
     assert main(["diff", "sigmoid-0.1-0", str(runs / "made" / "sigmoid-0.1-0")]) == 0
     assert "the same, bit for bit" in capsys.readouterr().out
+    write_run(runs, seed=5, id="later", metrics=[{"step": 7, "val/rewards/accuracies": 0.9}])
+    assert main(["diff", "sigmoid-0.1-0", "later"]) == 0
+    assert "no step in common" in capsys.readouterr().out
 
 
 def test_reports_load_no_torch(runs: Path, root: Path):
