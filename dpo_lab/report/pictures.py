@@ -135,7 +135,7 @@ def differences(study: Study, comparisons: Sequence[Comparison]) -> list[Chart]:
     better = "lower" if lower_is_better(metric) else "higher"
     caption = (
         "95 % interval over shared seeds, each for itself; blue: better or worse after Holm's correction; "
-        f"{better} is better. {left_out(len(shown), MOST_BARS, 'cells')}"
+        f"{better} is better. The primary family of tests. {left_out(len(shown), MOST_BARS, 'cells')}"
     )
     figure = draw_differences(
         [one.cell.label for one in shown[:MOST_BARS]],

@@ -13,7 +13,7 @@ from dpo_lab.report.compare import INDISTINCT
 from dpo_lab.report.records import Curve
 from dpo_lab.report.study import Study, read_study
 from tests.report.folders import rows, write_run
-from tests.report.null_sweeps import Shape, claims_of, draw_sweeps
+from tests.report.null_sweeps import LOSSES, Shape, claims_of, draw_sweeps
 
 METRIC = "val/rewards/accuracies"
 
@@ -71,7 +71,7 @@ def test_words_and_estimates_agree_with_intervals():
     interval, the word on its side of 0."""
     shape, generator, words = Shape(3, 3, 5), np.random.default_rng(5), set()
     for cells in draw_sweeps(shape, 40, seed=3):
-        gains = dict(zip(("sigmoid", "ipo", "hinge"), generator.normal(0, 0.3, 3).tolist(), strict=True))
+        gains: dict[str, float] = dict(zip(LOSSES, generator.normal(0, 0.3, len(LOSSES)).tolist(), strict=True))
         for run in (run for cell in cells for run in cell.runs.values()):
             steps, values = run.curves[METRIC]
             lost = 0.5 if generator.random() < 0.1 else 0.0
