@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dpo_lab.config.signature import TargetError, locate
+from dpo_lab.config.signature import TargetError, locate, read_target
 from dpo_lab.errors import UserError
 
 Plain = dict[str, Any]
@@ -48,6 +48,31 @@ def data_files_exist(cfg: Plain) -> Iterator[str]:
                 yield f"data.{key}: is empty; give a file, or a name on the hub"
             elif isinstance(path, str) and _looks_like_a_file(path) and not Path(path).expanduser().exists():
                 yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
+
+
+def files_of_steps_exist(cfg: Plain) -> Iterator[str]:
+    """What a step on rows reads is there before the rows are read."""
+    for name, step in _group(cfg, "prepare").items():
+        path = step.get("path") if isinstance(step, dict) else None
+        if isinstance(path, str) and path != "???" and not Path(path).expanduser().is_file():
+            yield f"prepare.{name}.path: no such file: {path} (looked in {Path.cwd()})"
+
+
+def rows_can_be_prepared(cfg: Plain) -> Iterator[str]:
+    """Steps are for rows of files."""
+    if not _group(cfg, "prepare"):
+        return
+    plugins = cfg.get("plugins")
+    target = _group(cfg, "data").get("_target_")
+    try:
+        takes_steps = "prepare" in read_target(locate(target, ("dpo_lab", *(plugins or [])))).given
+    except TargetError:
+        return  # reported where targets are checked
+    if not takes_steps:
+        yield (
+            f"prepare: data={str(target).rpartition('.')[2]} takes no steps: its rows are generated, or chosen by "
+            "knobs of its own; steps are for data=files, labelled and questions. Leave them out: prepare=[]"
+        )
 
 
 def model_folders_exist(cfg: Plain) -> Iterator[str]:
@@ -223,6 +248,8 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
     every_process_has_items,
     data_files_exist,
+    files_of_steps_exist,
+    rows_can_be_prepared,
     model_folders_exist,
     gpu_is_there,
     folders_can_be_written,
