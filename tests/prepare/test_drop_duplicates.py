@@ -1,6 +1,7 @@
 from dataclasses import replace
+from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_lab.data.preparation import Preparation
@@ -49,8 +50,10 @@ def test_what_is_held_out_stays_and_its_copy_in_training_goes():
 
 
 @given(st.lists(st.sampled_from([pair(LONG), pair(NEAR), pair("p"), pair("p", "other"), pair("q")]), min_size=1))
+@settings(max_examples=30)
 def test_dropping_twice_is_dropping_once(rows):
-    for knobs in ({}, {"of": "prompts"}, {"near": True}, {"of": "prompts", "near": True}):
+    every: list[dict[str, Any]] = [{}, {"of": "prompts"}, {"near": True}, {"of": "prompts", "near": True}]
+    for knobs in every:
         once, counts = on_every_row(drop_duplicates(**knobs), rows)
         assert len(once) == len(rows) - sum(counts["reasons"].values())
         assert on_every_row(drop_duplicates(**knobs), once)[0] == once

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ THREE = ["Q: {prompt}\nA:", "{prompt} Be brief.", "Please: {prompt}"]
 
 
 def test_each_copy_has_a_template_of_its_own():
-    rows = [pair(f"p{n} {{x}}") for n in range(200)]
+    rows: list[Any] = [pair(f"p{n} {{x}}") for n in range(200)]
     prepared, counts = on_training(templates(templates=THREE, num_copies=3), rows)
     for number, row in enumerate(rows):
         group = prepared[4 * number : 4 * number + 4]
