@@ -113,7 +113,7 @@ def score(
         for split, loader in parts.items():
             trainer.validate(module, loader, verbose=False)
             columns = prediction_columns(step, gathered.rows, split=split)
-            values = curves(experiment.objective, gathered.tally, prefix="score")
+            values = curves(experiment.objective.at(max(0, step - 1)), gathered.tally, prefix="score")
             named = {name.removeprefix("score/"): value for name, value in values.items()}
             found[split] = Scores(columns, named, gathered.num_items)
     return found

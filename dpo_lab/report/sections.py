@@ -11,6 +11,7 @@ from dpo_lab.report.compare import INDISTINCT, Comparison, lower_is_better
 from dpo_lab.report.content import Section, Table, Value, p_text, with_interval
 from dpo_lab.report.equal_kl import KL, EqualKL, compare_families, families
 from dpo_lab.report.equal_kl import verdict as equal_kl_verdict
+from dpo_lab.report.evaluations import evaluated
 from dpo_lab.report.statistics import FEWEST_FOR_BOOTSTRAP, bootstrap_interval, estimate
 from dpo_lab.report.study import Study
 
@@ -27,7 +28,7 @@ SHOWN = (
 def main_table(study: Study) -> Table:
     """One row a cell, all digits: factors, seeds, and of every metric mean, interval and spread over seeds."""
     factors = list(dict.fromkeys(key for cell in study.cells for key in cell.factors))
-    metrics = _metrics(study)
+    metrics = list(dict.fromkeys([*_metrics(study), *evaluated(study)]))
     columns: list[str] = [*factors, "seeds"]
     for metric in metrics:
         columns += [metric, f"{metric} low", f"{metric} high", f"{metric} sd"]

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dpo_lab.config import find_faults
+from dpo_lab.config.evaluation import compose_evaluation
 from dpo_lab.config.overrides import review
 from dpo_lab.config.signature import locate, read_target
 from dpo_lab.config.source import Source
@@ -16,7 +17,7 @@ from dpo_lab.paths import CONF_DIR
 CHOICES = sorted(
     "=".join(file.relative_to(CONF_DIR).with_suffix("").as_posix().split("/", maxsplit=1))
     for file in CONF_DIR.rglob("*.yaml")
-    if file.parent not in (CONF_DIR, CONF_DIR / "hydra") and CONF_DIR / "sweep" not in file.parents
+    if file.parent not in (CONF_DIR, CONF_DIR / "hydra", CONF_DIR / "judge") and CONF_DIR / "sweep" not in file.parents
 )
 COMPANIONS = {"reference=adapter_off": ["model.lora_rank=4"]} | {
     choice: ["data=files"] for choice in CHOICES if choice.startswith("prepare=")
@@ -34,6 +35,16 @@ def test_a_choice_composes_and_fits(choice: str, monkeypatch: pytest.MonkeyPatch
     to_be_given = [fault for fault in faults if "must be given: " in fault]
     assert [fault for fault in faults if fault not in to_be_given] == []
     assert all((".path: " in fault) or (".templates: " in fault) for fault in to_be_given)
+
+
+@pytest.mark.parametrize("file", sorted((CONF_DIR / "judge").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_judge_composes_fits_and_lists_all_its_knobs(file: Path) -> None:
+    """With those that have to be given; `dpo-lab train` takes none."""
+    node = Source(str(CONF_DIR), "evaluate").compose([f"judge={file.stem}"]).judge
+    needed = [f"judge.{key}=x" for key in node if OmegaConf.is_missing(node, key)]
+    found = compose_evaluation([f"judge={file.stem}", *needed])["judge"]
+    assert set(read_target(locate(found["_target_"], ("dpo_lab",))).knobs) == set(found) - {"_target_"}
+    assert review([f"judge={file.stem}"], Source(str(CONF_DIR), "train"), multirun=False).faults
 
 
 @pytest.mark.parametrize("file", sorted((CONF_DIR / "loss").glob("*.yaml")), ids=lambda file: file.stem)
