@@ -1,14 +1,19 @@
 """Claims written down before a sweep: what holds, what is refuted, what cannot be told; and faults of the file."""
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpo_lab.errors import UserError
 from dpo_lab.report.claims import Claim, check_claims, exit_code, read_claims
 from dpo_lab.report.compare import INDISTINCT
+from dpo_lab.report.records import Curve
 from dpo_lab.report.study import Study, read_study
 from tests.report.folders import rows, write_run
+from tests.report.null_sweeps import LOSSES, Shape, claims_of, draw_sweeps
 
 METRIC = "val/rewards/accuracies"
 
@@ -40,6 +45,43 @@ def test_verdicts(study: Study, at: str):
     assert far.test.difference == pytest.approx(-0.15)
     assert [exit_code([one]) for one in (up, flat, down)] == [0, 3, 4]
     assert exit_code([up, flat, down]) == 4
+
+
+def test_a_seed_that_collapsed_turns_no_claim_round(workplace: Path):
+    """ipo at 0.1 has 0.70 and sigmoid 0.68 with every seed (give or take 0.001): ipo has the better best cell, by 0.02.
+
+    ipo at 0.5 has 0.80 but for one seed of 0.05, mean 0.65. Chosen on the other seeds it wins where it collapsed alone,
+    (0.05 + 4 * 0.70) / 5 = 0.57, which lies below sigmoid and says nothing of the best cell.
+    """
+    for seed, wobble in enumerate((-0.001, 0.0, 0.001, 0.0, 0.001)):
+        write_run(workplace, loss="ipo", beta=0.1, seed=seed, metrics=rows(0.70 + wobble))
+        write_run(workplace, loss="ipo", beta=0.5, seed=seed, metrics=rows(0.05 if seed == 4 else 0.80))
+        write_run(workplace, loss="sigmoid", beta=0.1, seed=seed, metrics=rows(0.68))
+    cells = read_study([workplace]).cells
+    claim = _claim("loss=ipo", "loss=sigmoid", "best")
+    (said,) = check_claims([claim], cells)
+    (turned,) = check_claims([replace(claim, better=claim.worse, worse=claim.better)], cells)
+    assert (said.verdict, turned.verdict) == ("holds", "refuted")
+    assert said.test.difference == pytest.approx(0.0202) and 0 < said.test.low < said.test.difference < said.test.high
+    assert "measured on the one left out: -0.1" in said.note and exit_code([said]) == 0
+
+
+def test_words_and_estimates_agree_with_intervals():
+    """In each of the three ways, of sweeps in which losses differ and a run in ten collapsed: the estimate lies in its
+    interval, the word on its side of 0."""
+    shape, generator, words = Shape(3, 3, 5), np.random.default_rng(5), set()
+    for cells in draw_sweeps(shape, 40, seed=3):
+        gains: dict[str, float] = dict(zip(LOSSES, generator.normal(0, 0.3, len(LOSSES)).tolist(), strict=True))
+        for run in (run for cell in cells for run in cell.runs.values()):
+            steps, values = run.curves[METRIC]
+            lost = 0.5 if generator.random() < 0.1 else 0.0
+            run.curves[METRIC] = Curve(steps, values + gains[str(run.config["loss"])] - lost)
+        for one in check_claims(claims_of(shape), cells):
+            assert one.test.low <= one.test.difference <= one.test.high
+            if one.verdict != INDISTINCT:
+                assert one.test.low > 0 if one.verdict == "holds" else one.test.high < 0
+                words.add((one.claim.at, one.verdict))
+    assert words == set(product(("equal_beta", "equal_kl", "best"), ("holds", "refuted")))
 
 
 def test_claims_are_corrected_together(study: Study):
