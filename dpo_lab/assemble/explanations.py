@@ -9,8 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.experiment import Experiment
-from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.audit.token_rows import names
 from dpo_lab.data.batch import response_keys
@@ -43,7 +43,7 @@ def examples_to_explain(experiment: Experiment, split: str, num: int, keys: Sequ
     """
     found: list[Example] = []
     missing = set(keys)
-    for example, fitted in _fitted(experiment, split):
+    for example, fitted in fitted_examples(experiment, split):
         if len(found) == num and not keys:
             break
         own = [hex_key(*key) for key in response_keys(fitted.encoded[0])]
@@ -64,7 +64,7 @@ def examples_to_explain(experiment: Experiment, split: str, num: int, keys: Sequ
 def pairs_of_data(experiment: Experiment, split: str) -> dict[tuple[str, str], Example]:
     """Each pair of `split` by its keys (chosen, rejected, in hex digits), and the first example that holds it."""
     found: dict[tuple[str, str], Example] = {}
-    for example, fitted in _fitted(experiment, split):
+    for example, fitted in fitted_examples(experiment, split):
         keys = [hex_key(*key) for key in response_keys(fitted.encoded[0])]
         for better, worse in fitted.judgements[0].pairs:
             found.setdefault((keys[better], keys[worse]), example)
@@ -75,13 +75,13 @@ def swapped_sources(config: Mapping[str, Any], source: DataSource) -> frozenset[
     """Where the training rows stand that `data.label_noise` has swapped, found beside the same data without it."""
     if not config["data"].get("label_noise"):
         return frozenset()
-    clean: DataSource = instantiate({**config["data"], "label_noise": 0.0}, ("dpo_lab", *config["plugins"]))
+    clean = build_source(config, label_noise=0.0)
     return frozenset(
         noisy.source for noisy, true in zip(source.train, clean.train, strict=True) if noisy.pairs != true.pairs
     )
 
 
-def _fitted(experiment: Experiment, split: str) -> Iterator[tuple[Example, EncodedDataset]]:
+def fitted_examples(experiment: Experiment, split: str) -> Iterator[tuple[Example, EncodedDataset]]:
     """Each example of `split` that the loss can use, alone, as it is scored."""
     for example in experiment.source.sets["validation" if split == "val" else split]:
         fitted = _fit(experiment, example)

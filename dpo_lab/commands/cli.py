@@ -30,6 +30,9 @@ VERBS: dict[str, Verb] = {
     "score": Verb(
         "dpo_lab.commands.score", "log-probs and rewards of any data, response by response, without training"
     ),
+    "evaluate": Verb(
+        "dpo_lab.commands.evaluate", "what a finished run is worth: figures that fit its policy, with intervals; judges"
+    ),
     "explain": Verb("dpo_lab.commands.explain", "what a run has learnt: token by token on a page, and in which order"),
     "mine": Verb("dpo_lab.commands.mine", "what a finished run gets wrong, as data: confusion of classes, wrong spans"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception:  # the end of the process: what nothing below knew is a bug, told as one with its traceback
         from dpo_lab.commands.complain import complain_of_bug
 
         complain_of_bug()

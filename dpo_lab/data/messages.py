@@ -1,6 +1,7 @@
 """Chat messages: ``{"role", "content"}`` or ShareGPT's ``{"from", "value"}``, and where a conversation splits."""
 
 from typing import Any
+from unicodedata import category
 
 from dpo_lab.data.errors import RowError
 from dpo_lab.data.excerpt import excerpt
@@ -18,6 +19,9 @@ ROLES = {
     "observation": "tool",
 }
 """Every role that is understood, and the role it becomes."""
+
+INVISIBLE = frozenset({"Cf", "Zs", "Zl", "Zp"})
+"""Unicode's classes of signs that show nothing by themselves: zero-width spaces, joiners, marks of direction."""
 
 
 def read_string(value: Any, column: str) -> str:
@@ -54,8 +58,13 @@ def read_text(value: Any, column: str) -> Text:
 
 
 def is_blank(text: Text) -> bool:
-    """Whether there is nothing but white space in `text`."""
-    return not "".join(contents(text)).strip()
+    r"""Whether nothing of `text` can be seen: white space, and signs without a width of their own.
+
+    >>> is_blank(" \n"), is_blank("\u200b\ufeff"), is_blank("a\u200b")
+    (True, True, False)
+    """
+    visible = "".join(contents(text)).strip()
+    return not visible or (not visible.isascii() and all(category(sign) in INVISIBLE for sign in visible))
 
 
 def split_conversation(messages: list[Message], column: str) -> tuple[list[Message], list[Message]]:
