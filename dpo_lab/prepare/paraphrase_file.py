@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final, get_args
+from typing import Any, Literal, cast, final, get_args
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.whole_files import write_whole
@@ -57,11 +57,12 @@ def read_paraphrases(path: str) -> Paraphrases:
         raise DataError(f"{where} is no JSON: {error}. Write it anew with `dpo-lab paraphrase`.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{where} is no file that `dpo-lab paraphrase` wrote ({FORMAT!r}).")
-    of, rewrites, provenance = content.get("of"), content.get("rewrites"), content.get("provenance")
-    if isinstance(rewrites, dict) and isinstance(provenance, dict) and of in get_args(Of):
-        if all(map(_is_list_of_texts, rewrites.values())):
-            return Paraphrases(of, rewrites, provenance)
-    raise DataError(f"{where} is damaged. Write it anew with `dpo-lab paraphrase`.")
+    of: Any = content.get("of")
+    rewrites, provenance = content.get("rewrites"), content.get("provenance")
+    is_named = of in get_args(Of) and isinstance(provenance, dict)
+    if not is_named or not isinstance(rewrites, dict) or not all(map(_is_list_of_texts, rewrites.values())):
+        raise DataError(f"{where} is damaged. Write it anew with `dpo-lab paraphrase`.")
+    return Paraphrases(of, rewrites, cast(dict[str, Any], provenance))
 
 
 def _is_list_of_texts(value: Any) -> bool:
