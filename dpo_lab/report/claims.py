@@ -171,6 +171,8 @@ def _at_best(better: Sequence[Cell], worse: Sequence[Cell], claim: Claim) -> tup
     left, right = (
         sign * np.asarray([[v[seed] for seed in seeds] for v in table], dtype=np.float64) for table in tables
     )
+    if len(left) == len(right) == 1:
+        return paired_test(left[0] - claim.by - right[0]), "one cell a side"
     if len(seeds) > 1:
         tuned = float(np.mean(_tuned(left) - _tuned(right))) - claim.by
         note += f"; chosen on the other seeds and measured on the one left out: {tuned:.4g}, no part of the test"

@@ -51,6 +51,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "data.label_noise": 0,
     "data.label_noise_seed": 0,
     "trainer.record_pairs": False,
+    "trainer.deterministic": True,
     "prepare": {},
 }
 

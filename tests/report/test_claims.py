@@ -1,5 +1,6 @@
 """Claims written down before a sweep: what holds, what is refuted, what cannot be told; and faults of the file."""
 
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.report.claims import Claim, check_claims, exit_code, read_claims
 from dpo_lab.report.compare import INDISTINCT
 from dpo_lab.report.records import Curve
+from dpo_lab.report.statistics import paired_test
 from dpo_lab.report.study import Study, read_study
 from tests.report.folders import rows, write_run
 from tests.report.null_sweeps import LOSSES, Shape, claims_of, draw_sweeps
@@ -64,6 +66,12 @@ def test_a_seed_that_collapsed_turns_no_claim_round(workplace: Path):
     assert (said.verdict, turned.verdict) == ("holds", "refuted")
     assert said.test.difference == pytest.approx(0.0202) and 0 < said.test.low < said.test.difference < said.test.high
     assert "measured on the one left out: -0.1" in said.note and exit_code([said]) == 0
+
+
+def test_one_cell_a_side_is_a_paired_test(study: Study):
+    (said,) = check_claims([_claim("loss=ipo loss.beta=1", "loss=sigmoid loss.beta=1", "best", by=0.01)], study.cells)
+    assert said.test == pytest.approx(paired_test([0.03, 0.04, 0.05, 0.04]))
+    assert said.note == "one cell a side" and said.detectable > 0
 
 
 def test_words_and_estimates_agree_with_intervals():
@@ -124,6 +132,23 @@ def test_faults_of_the_file_are_named(workplace: Path, text: str, said: str):
     Path("claims.yaml").write_text(text)
     with pytest.raises(UserError, match=said):
         read_claims(Path("claims.yaml"))
+
+
+def test_claims_of_the_documented_sweep_fit_its_cells(workplace: Path, root: Path):
+    """Runs of the sweep as the README orders it, made of numbers: every selector and metric names something."""
+    (words,) = re.findall(r"^dpo-lab train -m name=losses (.*?) \\$", (root / "README.md").read_text(), re.MULTILINE)
+    choices = {key: values.split(",") for key, _, values in (word.partition("=") for word in words.split()[:3])}
+    assert list(choices) == ["loss", "loss.beta", "seed"]
+    generator = np.random.default_rng(0)
+    for loss, beta, seed in product(*choices.values()):
+        kl = 0.2 / float(beta) + generator.random() / 10
+        values = rows(0.7 + generator.normal(0, 0.01), kl=kl)
+        write_run(workplace / "runs/losses", loss=loss, beta=float(beta), seed=int(seed), metrics=values)
+    claims = read_claims(root / "docs/claims_losses.yaml")
+    checked = check_claims(claims, read_study([workplace / "runs/losses"]).cells)
+    assert [one.test.count for one in checked] == [len(choices["seed"])] * len(claims)
+    told = (root / "docs/report.md").read_text()
+    assert all(f"| {claim.name} |" in told for claim in claims)
 
 
 def test_claims_about_nothing_are_refused(study: Study):
