@@ -13,6 +13,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.report.statistics import Array
 from dpo_lab.run.claim import is_held
 from dpo_lab.run.digests import check_digest
+from dpo_lab.run.evaluations import FOLDER, read_figures
 from dpo_lab.run.read import read_info, read_rows
 
 SWEEPS = ".sweeps"
@@ -87,6 +88,8 @@ def read_record(path: Path) -> RunRecord:
         _try(faults, name, lambda name=name: check_digest(path / name, info))
     overrides = _try(faults, "overrides.yaml", lambda: _read_yaml(path / "overrides.yaml"))
     metrics = _try(faults, "metrics.jsonl", lambda: _curves(read_rows(path / "metrics.jsonl"))) or {}
+    figures = _try(faults, FOLDER, lambda: read_figures(path)) or {}
+    metrics |= {name: Curve(np.array([one.step]), np.array([one.value])) for name, one in figures.items()}
     timing = _try(faults, "timing.jsonl", lambda: read_rows(path / "timing.jsonl")) or []
     return RunRecord(
         path=path,

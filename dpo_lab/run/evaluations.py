@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dpo_lab.errors import UserError
 from dpo_lab.run.files import finite_or_null, write_json, write_text
@@ -21,22 +21,31 @@ def write_evaluation(file: Path, record: Mapping[str, Any], rows: Sequence[Mappi
     write_json(file, redact(dict(record)))
 
 
-def read_figures(run: Path) -> dict[str, float]:
-    """Every figure of the evaluations of `run`: ``evaluation/FILE/FIGURE``, by name.
+class ReadFigure(NamedTuple):
+    """A figure of the weights after optimizer step `step`; 0 where nothing says which."""
+
+    step: float
+    value: float
+
+
+def read_figures(run: Path) -> dict[str, ReadFigure]:
+    """Every finite figure of the evaluations of `run`: ``evaluation/FILE/FIGURE``, by name.
 
     Raises:
         UserError: one of the files is damaged.
     """
-    found: dict[str, float] = {}
+    found: dict[str, ReadFigure] = {}
     for file in sorted((run / FOLDER).glob("*.json")):
         try:
-            figures = json.loads(file.read_text(encoding="utf-8"))["figures"]
-            values = {name: figure["value"] for name, figure in figures.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            step = float(record.get("step") or 0)
+            values = {name: figure["value"] for name, figure in record["figures"].items()}
+            numbers = {name: float(value) for name, value in values.items() if value is not None}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(f"{FOLDER}/{file.name} is damaged: {error!r}") from error
         found |= {
-            f"{FOLDER}/{file.stem}/{name}": float(value)
-            for name, value in values.items()
-            if isinstance(value, int | float) and math.isfinite(value)
+            f"{FOLDER}/{file.stem}/{name}": ReadFigure(step, value)
+            for name, value in numbers.items()
+            if math.isfinite(value)
         }
     return found

@@ -15,8 +15,9 @@ def test_figures_come_back_by_file_and_name(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("MY_PASSWORD", "hunter2hunter2")
     (tmp_path / "evaluation").mkdir()
     rows = [{"response": "it is hunter2hunter2", "score": float("nan")}]
-    write_evaluation(tmp_path / "evaluation" / "val.json", {"figures": {"kl": FIGURE}, "details": {}}, rows)
-    assert read_figures(tmp_path) == {"evaluation/val/kl": 0.5}
+    figures = {"kl": FIGURE, "loss": {"value": None}}
+    write_evaluation(tmp_path / "evaluation" / "val.json", {"step": 7, "figures": figures}, rows)
+    assert read_figures(tmp_path) == {"evaluation/val/kl": (7, 0.5)}
     record = json.loads((tmp_path / "evaluation/val.json").read_text())
     assert record["figures"]["kl"]["high"] is None
     assert json.loads((tmp_path / "evaluation/val.jsonl").read_text()) == {
@@ -26,7 +27,10 @@ def test_figures_come_back_by_file_and_name(tmp_path: Path, monkeypatch: pytest.
     assert read_figures(tmp_path / "elsewhere") == {}
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"figures": {"kl": 1}}', '{"figures": [1]}', "\x00"])
+NO_NUMBER = '{"figures": {"kl": {"value": "high"}}}'
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"figures": {"kl": 1}}', '{"figures": [1]}', "\x00", NO_NUMBER])
 def test_damage_is_told_by_its_file(content: str, tmp_path: Path):
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation/val.json").write_text(content)
