@@ -62,7 +62,7 @@ def build_source(config: Mapping[str, Any], **instead: Any) -> DataSource:
     """
     node = dict(config["data"])
     node.update({knob: value for knob, value in instead.items() if knob in node})
-    return instantiate(node, ("dpo_lab", *config["plugins"]))
+    return instantiate(node, ("dpo_lab", *config["plugins"]), cache_dir=Path(config["cache_dir"]).expanduser())
 
 
 def build_view(config: Mapping[str, Any], source: DataSource) -> View:

@@ -9,13 +9,12 @@ from typing import Any, final
 import pytorch_lightning as pl
 from torch import Tensor
 
+from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.experiment import Experiment, assemble, check_length, tokens_of
-from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.reference_rows import rows_of_loaders
 from dpo_lab.config.signature import locate
 from dpo_lab.data.check_view import check_view
-from dpo_lab.data.source import DataSource
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.metrics import Tally, curves
 from dpo_lab.module import PreferenceModule
@@ -56,7 +55,7 @@ def assemble_scores(config: Mapping[str, Any], data: Mapping[str, Any] | None, s
 
 
 def _with_data(experiment: Experiment, config: Mapping[str, Any], data: Mapping[str, Any], say: Say) -> Experiment:
-    source: DataSource = instantiate(data, ("dpo_lab", *config["plugins"]))
+    source = build_source({**config, "data": data})
     view = replace(experiment.train.view, max_length=source.max_length)
     source.report.left_out += check_view(view, source.train, source.validation, source.test)
     check_length(source, experiment.policy)
