@@ -65,11 +65,12 @@ def draw_samples(
     settings: SampleSettings,
     *,
     seed: int,
-    true_reward: Callable[[str], float] | None,
+    true_reward: Callable[[str, str], float] | None,
 ) -> list[Sample]:
     """`settings.num` responses at temperature 1, one a prompt, `prompts` repeated as needed.
 
-    The same seed and weights give the same samples. The mode (training, evaluation) is left as it was.
+    `true_reward` is given prompt and response as text. The same seed and weights give the same samples. The mode
+    (training, evaluation) is left as it was.
     """
     if not prompts:
         return []
@@ -87,9 +88,9 @@ def draw_samples(
         own = policy.log_prob(inputs).sum().tolist()
         other = [None] * len(batch) if reference is None else reference.log_prob(inputs).sum().tolist()
         for prompt, response, mine, theirs in zip(batch, responses, own, other, strict=True):
-            text = policy.decode(prompt, response)
-            reward = None if true_reward is None else true_reward(text)
-            samples.append(Sample(policy.decode_prompt(prompt), text, len(response), mine, theirs, reward))
+            asked, text = policy.decode_prompt(prompt), policy.decode(prompt, response)
+            reward = None if true_reward is None else true_reward(asked, text)
+            samples.append(Sample(asked, text, len(response), mine, theirs, reward))
     policy.train(was_training)
     return samples
 

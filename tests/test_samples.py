@@ -33,10 +33,12 @@ def test_policy_that_is_its_reference_has_no_divergence():
     policy = small_policy()
     prompts = small_dataset(policy).encoded
     settings = SampleSettings(num=10, max_new_tokens=6)
-    samples = draw_samples(policy, frozen(policy), prompts, settings, seed=1, true_reward=len)
+    samples = draw_samples(
+        policy, frozen(policy), prompts, settings, seed=1, true_reward=lambda asked, said: len(asked) + len(said)
+    )
     assert len(samples) == 10
     assert summarize(samples)["samples/kl"] == pytest.approx(0, abs=1e-5)
-    assert all(drawn.true_reward == len(drawn.response) for drawn in samples)
+    assert all(drawn.true_reward == len(drawn.prompt) + len(drawn.response) for drawn in samples)
 
 
 def test_same_seed_same_samples_and_nothing_else_moves():

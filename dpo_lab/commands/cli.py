@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception:  # the end of the process: what nothing below knew is a bug, told as one with its traceback
         from dpo_lab.commands.complain import complain_of_bug
 
         complain_of_bug()

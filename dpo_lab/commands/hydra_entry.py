@@ -130,7 +130,7 @@ def _run_job(cfg: DictConfig) -> int:
     except UserError as error:
         complain(f"{as_typed(PROGRAM, overrides)}: {error}")
         return error.exit_code
-    except Exception:
+    except Exception:  # Hydra would print a message of its own and hide the traceback of what is a bug
         complain(f"{as_typed(PROGRAM, overrides)}:")
         complain_of_bug()
         return 1

@@ -32,7 +32,7 @@ def main() -> int:
             return error.exit_code
         except KeyboardInterrupt:
             return 130
-        except Exception:
+        except Exception:  # the end of the process: a bug, whose traceback belongs into the folder of the job
             complain_of_bug()
             return 1
 

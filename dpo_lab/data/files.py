@@ -1,10 +1,10 @@
 """``data=files``: preference data from local files or from the hub."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from dpo_lab.data.errors import DataError, problems_error
+from dpo_lab.data.columns import check_columns
+from dpo_lab.data.errors import problems_error
 from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.named_files import label_of, paths_of
@@ -71,7 +71,7 @@ def files(
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
     paths = paths_of(path)
-    _check_columns(columns or {})
+    check_columns(columns or {}, COLUMNS)
     check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     store = None if cache_dir is None else cache_dir / "images"
     reader = Reader(columns or {}, pairs, image_folder=image_folder, image_store=store)
@@ -108,10 +108,3 @@ def files(
         on_problem=on_problem,
         test=split.test,
     )
-
-
-def _check_columns(columns: Mapping[str, str]) -> None:
-    unknown = [ours for ours in columns if ours not in COLUMNS]
-    if unknown:
-        known = "\n".join(f"  {name}: {meaning}" for name, meaning in COLUMNS.items())
-        raise DataError(f"data.columns maps {', '.join(unknown)}, which nothing reads. Our names are:\n{known}")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from dpo_lab.data.columns import check_columns
 from dpo_lab.data.confusion import read_confusion
 from dpo_lab.data.errors import DataError, Problem, RowError, problems_error
 from dpo_lab.data.held_out import check_held_out, hold_out
@@ -124,10 +125,7 @@ def _check_knobs(
     class_weights: Mapping[str, float] | None,
     confusion: str | None,
 ) -> None:
-    unknown = [ours for ours in columns if ours not in COLUMNS]
-    if unknown:
-        known = "\n".join(f"  {name}: {meaning}" for name, meaning in COLUMNS.items())
-        raise DataError(f"data.columns maps {', '.join(unknown)}, which nothing reads. Our names are:\n{known}")
+    check_columns(columns, COLUMNS)
     if class_weights is not None and preference != "class_weighted":
         raise DataError(f"data.class_weights: acts with data.preference=class_weighted alone, not with {preference}.")
     if (confusion is not None) != (preference == "confusion_weighted"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from dpo_lab.answers import token_f1
+from dpo_lab.data.columns import check_columns
 from dpo_lab.data.errors import DataError, problems_error
 from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.named_files import label_of, paths_of
@@ -67,10 +68,7 @@ def questions(
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
-    unknown = [ours for ours in columns or {} if ours not in COLUMNS]
-    if unknown:
-        known = "\n".join(f"  {name}: {meaning}" for name, meaning in COLUMNS.items())
-        raise DataError(f"data.columns maps {', '.join(unknown)}, which nothing reads. Our names are:\n{known}")
+    check_columns(columns or {}, COLUMNS)
     check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     paths = paths_of(path)
     reader = QuestionReader(columns or {})

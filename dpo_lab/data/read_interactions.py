@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, final
 
-from dpo_lab.data.errors import DataError, Problem, RowError
+from dpo_lab.data.columns import check_columns
+from dpo_lab.data.errors import Problem, RowError
 from dpo_lab.data.excerpt import excerpt
 from dpo_lab.data.named_files import label_of, rows_of
 from dpo_lab.data.report import DataReport
@@ -48,10 +49,7 @@ class InteractionReader:
         Raises:
             DataError: `columns` names something that nothing reads.
         """
-        unknown = [ours for ours in columns if ours not in COLUMNS]
-        if unknown:
-            known = "\n".join(f"  {name}: {meaning}" for name, meaning in COLUMNS.items())
-            raise DataError(f"data.columns maps {', '.join(unknown)}, which nothing reads. Our names are:\n{known}")
+        check_columns(columns, COLUMNS)
         self._columns = columns
         self._needs_rating = needs_rating
         self.problems: list[Problem] = []

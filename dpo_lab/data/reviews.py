@@ -105,7 +105,7 @@ def reviews(
         on_overflow=on_overflow,
         shuffle=shuffle,
         report=report,
-        true_reward=true_reward,
+        true_reward=lambda prompt, review: true_reward(review),
         test=test,
     )
 

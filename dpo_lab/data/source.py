@@ -13,6 +13,8 @@ from dpo_lab.types import Example
 
 Overflow = Literal["drop", "truncate", "error"]
 OnProblem = Literal["error", "drop"]
+TrueReward = Callable[[str, str], float]
+"""Reward of a prompt with a response."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class DataSource:
     `test` is looked at once, after training, and never to choose anything; it is empty where the run has none.
     `demonstrations` have one response and no pair: what the supervised stage imitates. `max_length`
     counts the tokens of prompt and response together. `on_problem` says what was done with rows that could not
-    be used. `true_reward` maps the text of a response to its reward where the data knows it. `classes` are all
-    that a response can be, in order, where it is one of a few.
+    be used. `true_reward` gives the reward of a prompt with a response, both as text, where the data knows it;
+    of a chat the prompt is what its template has made of it. `classes` are all that a response can be, in order, where
+    it is one of a few.
     """
 
     train: list[Example]
@@ -34,7 +37,7 @@ class DataSource:
     shuffle: bool
     report: DataReport
     on_problem: OnProblem = "error"
-    true_reward: Callable[[str], float] | None = None
+    true_reward: TrueReward | None = None
     test: list[Example] = field(default_factory=list)
     classes: tuple[str, ...] | None = None
 

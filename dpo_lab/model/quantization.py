@@ -49,6 +49,8 @@ def check_backend(quantization: Quantization) -> None:
         else:
             functional.int8_vectorwise_quant(torch.ones(64, 64, dtype=torch.float16))
     except (AttributeError, NotImplementedError, RuntimeError) as error:
+        # In this order: its library did not load, so that its functions are those of None; no kernel is registered for
+        # this device; the kernel itself failed.
         raise UserError(
             f"{named}: bitsandbytes cannot quantise on this machine ({type(error).__name__}: {error}); "
             "use model.quantization=null, or see its installation guide for this kind of device"

@@ -1,7 +1,6 @@
 """The command line: verbs, exit codes, Hydra's own flags, sweeps that leave nothing behind, and tab completion."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -240,7 +239,6 @@ complete_line "dpo-lab train nonsense( lo"
 """
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_the_installed_command(root: Path, tmp_path: Path) -> None:
     command = tmp_path / "dpo-lab"  # as pip writes it
     command.write_text(f"#!{sys.executable}\nimport sys\nfrom dpo_lab.commands.cli import main\nsys.exit(main())\n")

@@ -1,21 +1,26 @@
 """One small policy of every kind, for the laws that hold for all of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dpo_lab.model.causal_lm import CausalLM, causal_lm
+from dpo_lab.model.class_policy import Classifier
+from dpo_lab.model.classifier import classifier
+from dpo_lab.model.extractive_qa import extractive_qa
 from dpo_lab.model.policy import Policy
 from dpo_lab.model.recommender import recommender
 from dpo_lab.model.recommender_policy import Recommender
 from dpo_lab.model.seq2seq import seq2seq
 from dpo_lab.model.seq2seq_policy import Seq2SeqLM
 from dpo_lab.model.small_recommender import small_recommender
-from dpo_lab.types import Encoded
+from dpo_lab.model.span_policy import SpanReader
+from dpo_lab.types import Encoded, Example, Message
 from tests.model.architectures import random_model, write_model
+from tests.model.encoders import CLASSES, TEXTS, write_encoder
 from tests.model.seq2seq_models import random_seq2seq, write_seq2seq
 
 NUM_WORDS = 11
@@ -31,7 +36,7 @@ class Case:
 
     `load` reads a policy from a folder, with knobs of its builder; `folder` has one; `groups` are prompts with
     responses of it, of `num_decisions` decisions. `small` is a policy that answers `prompt` with one of `answers`, and
-    with nothing else. `adapter`: knobs that give it a LoRA adapter; None where it takes none.
+    with nothing else. `adapter`: knobs that give it a LoRA adapter; none for `WITHOUT_ADAPTER`.
     """
 
     load: Callable[..., Policy]
@@ -41,7 +46,7 @@ class Case:
     small: Policy
     prompt: Encoded
     answers: list[tuple[int, ...]]
-    adapter: dict[str, Any] | None = None
+    adapter: dict[str, Any] = field(default_factory=dict)
 
 
 def token_answers(end: int) -> list[tuple[int, ...]]:
@@ -128,9 +133,70 @@ def items(make: Callable[[str], Path]) -> Case:
     )
 
 
+TEXT_EXAMPLES = [
+    Example(TEXTS[0], ("sport", "money", "games")),
+    Example("the share", ("games",)),
+    Example(TEXTS[1], ("money", "sport")),
+]
+
+
+def classes(make: Callable[[str], Path]) -> Case:
+    folder = write_encoder(make("classifier"), "bert", "AutoModelForSequenceClassification")
+
+    def load(folder: Path, **knobs: Any) -> Classifier:
+        return classifier(CLASSES, path=str(folder), **knobs)
+
+    policy = load(folder)
+    return Case(
+        load=load,
+        folder=folder,
+        groups=policy.encode(TEXT_EXAMPLES),
+        num_decisions=[1] * 6,
+        small=policy,
+        prompt=replace(policy.encode(TEXT_EXAMPLES[:1])[0], responses=()),
+        answers=[(number,) for number in range(len(CLASSES))],
+        adapter={"lora_rank": 2},
+    )
+
+
+def _ask(question: str, passage: str, *spans: str) -> Example:
+    turns = [Message(role="assistant", content=span, start=passage.index(span)) for span in spans]
+    prompt = [Message(role="system", content=passage), Message(role="user", content=question)]
+    return Example(prompt, tuple([turn] for turn in turns))
+
+
+def spans(make: Callable[[str], Path]) -> Case:
+    """Of a passage of three windows, and of one that fits into one."""
+    folder = write_encoder(make("extractive_qa"), "bert", "AutoModelForQuestionAnswering", None)
+    long = _ask("who sold the share ?", f"{TEXTS[3]} . {TEXTS[1]} . {TEXTS[2]}", "the bank", "stock", "new level")
+    short = _ask("who left ?", TEXTS[3], "the old coach", "march")
+
+    def load(folder: Path, **knobs: Any) -> SpanReader:
+        return extractive_qa(path=str(folder), window=20, stride=4, **knobs)
+
+    policy = load(folder)
+    groups = policy.encode([long, short])
+    prompt = replace(groups[1], responses=())
+    inside = range(prompt.num_head, len(prompt.prompt) - prompt.num_tail)
+    return Case(
+        load=load,
+        folder=folder,
+        groups=groups,
+        num_decisions=[2] * 5,
+        small=policy,
+        prompt=prompt,
+        answers=[(first, last) for first in inside for last in inside],
+        adapter={"lora_rank": 2},
+    )
+
+
 CASES: dict[str, Callable[[Callable[[str], Path]], Case]] = {
     "causal_lm": causal,
     "t5": t5,
     "bart": bart,
     "recommender": items,
+    "classifier": classes,
+    "extractive_qa": spans,
 }
+WITHOUT_ADAPTER = frozenset({"recommender"})
+"""Their builders have no knob for one."""

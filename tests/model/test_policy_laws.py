@@ -1,12 +1,13 @@
 """The laws of `tests.model.policy_laws`, for every kind of policy."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.model import policy_laws
-from tests.model.policy_cases import CASES, Case
+from tests.model.policy_cases import CASES, WITHOUT_ADAPTER, Case
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_export_gives_the_same_policy(case: Case, tmp_path: Path):
     policy_laws.export_gives_the_same_policy(case.load(case.folder), case.load, case.groups, tmp_path / "model")
 
 
-def test_lora_reference_off_equals_base(case: Case):
-    if case.adapter is None:
-        pytest.skip("takes no adapter")
+@pytest.mark.parametrize("name", sorted(CASES.keys() - WITHOUT_ADAPTER))
+def test_lora_reference_off_equals_base(cases: Callable[[str], Case], name: str):
+    case = cases(name)
     policy_laws.reference_off_is_the_base(case.load(case.folder, **case.adapter), case.load(case.folder), case.groups)

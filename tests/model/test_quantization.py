@@ -48,6 +48,8 @@ def test_without_bitsandbytes_it_is_said_what_to_install(quantization: Quantizat
 
 @pytest.mark.parametrize("quantization", BOTH)
 def test_a_machine_that_cannot_is_found_out(quantization: Quantization, monkeypatch: pytest.MonkeyPatch):
+    """In the place of bitsandbytes stand two of its functions: as they are, and as torch's dispatch of an operator
+    that has no kernel for a device fails."""
     asked: list[dict[str, Any]] = []
 
     def works(weights: Tensor, **options: Any) -> None:

@@ -41,7 +41,7 @@ def test_pins_are_portable(pins: dict[str, str]) -> None:
 
 
 def test_environment_is_the_pins(root: Path, pins: dict[str, str]) -> None:
-    if Path(sys.prefix) != root / ".venv":
+    if Path(sys.prefix) != root / ".venv":  # `make test-floors` has other versions on purpose
         pytest.skip("not the environment that `make setup` builds")
     installed = {canonicalize_name(each.metadata["Name"]): each.version.partition("+")[0] for each in distributions()}
     wrong = {
