@@ -44,6 +44,7 @@ class VisionEncoder:
         if processor.chat_template is None:
             processor.chat_template = processor.tokenizer.chat_template
         tokenizer = processor.tokenizer
+        tokenizer.chat_template = processor.chat_template  # as transformers itself reads them from disk
         self.text = TextEncoder(tokenizer, Renderer(processor, tokenizer.eos_token, shows_images=True))
         self._mark, self._mark_id = _mark_of(processor)
         self._reads = frozenset(signature(model.forward).parameters)

@@ -6,7 +6,7 @@ qwen2_vl: as many tokens as a picture has patches, all of a batch in one row; po
 gemma3: one token marks the place and others fill it; those of one picture attend to each other in both directions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 from tokenizers import decoders, pre_tokenizers
 
 from dpo_lab.image_files import hash_image
-from dpo_lab.types import ImageFile
+from dpo_lab.types import Example, ImageFile, Message
 from tests.model.tokenizers import begin_with, train
 
 SPECIAL = ["<pad>", "<s>", "</s>"]
@@ -190,11 +190,13 @@ MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 
 
-def random_vision_model(name: str) -> tuple[Any, Any]:
-    """A model of this kind in evaluation mode, and its processor."""
+def random_vision_model(name: str, *, vocab_size: int | None = None) -> tuple[Any, Any]:
+    """A model of this kind in evaluation mode, and its processor, which may know more tokens than the model."""
     from transformers import AutoModelForImageTextToText
 
     config, processor = MODELS[name]()
+    if vocab_size is not None:
+        config.text_config.vocab_size = vocab_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForImageTextToText.from_config(config).eval()
@@ -220,3 +222,11 @@ def draw_picture(file: Path, size: tuple[int, int], seed: int) -> ImageFile:
     pixels = torch.randint(0, 256, (4, 4, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     Image.fromarray(pixels.numpy(), "RGB").resize(size, Image.Resampling.NEAREST).save(file)
     return ImageFile(str(file), hash_image(file.read_bytes()))
+
+
+def shown(text: str, images: Sequence[ImageFile], *responses: str) -> Example:
+    """A question about `images`, which stand in front of it."""
+    question = Message(role="user", content=text)
+    if images:
+        question["images"] = [(0, image.sha256) for image in images]
+    return Example([question], responses, source=f"a row that asks {text}", images=tuple(images))
