@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_lab.audit.judged import JudgedPair, as_text, judged_pairs, labelled, prompt_ids
+from dpo_lab.audit.judged import SHOWN, JudgedPair, as_text, judged_pairs, labelled, prompt_ids, with_images
 from dpo_lab.audit.lengths import longer_wins, summarize
 from dpo_lab.audit.near_duplicates import SHINGLE, THRESHOLD, near_duplicates
 from dpo_lab.audit.noise import estimate_noise
@@ -105,12 +105,12 @@ def _of_lengths(
 def _near_duplicates(source: DataSource) -> dict[str, Any]:
     """Of distinct prompts, of distinct rows, and across the split."""
     examples = [example for examples in source.sets.values() for example in examples]
-    prompts = [as_text(example.prompt) for example in examples]
-    rows = ["\n".join([prompt, *map(as_text, e.responses)]) for prompt, e in zip(prompts, examples, strict=True)]
+    prompts = [with_images(example.prompt) for example in examples]
+    rows = ["\n".join([*map(as_text, e.responses), prompt]) for prompt, e in zip(prompts, examples, strict=True)]
     distinct = list(dict.fromkeys(prompts))
-    groups = near_duplicates(distinct)
+    groups = _near(distinct)
     group_of = {distinct[index]: number for number, group in enumerate(groups) for index in group}
-    row_groups = near_duplicates(list(dict.fromkeys(rows)))
+    row_groups = _near(list(dict.fromkeys(rows)))
     return {
         "shingle_characters": SHINGLE,
         "threshold": THRESHOLD,
@@ -128,12 +128,25 @@ def _near_duplicates(source: DataSource) -> dict[str, Any]:
     }
 
 
+def _near(texts: Sequence[str]) -> list[list[int]]:
+    """`near_duplicates` among texts that show the same images."""
+    same: dict[str, list[int]] = {}
+    for index, text in enumerate(texts):
+        same.setdefault(text.partition(SHOWN)[2], []).append(index)
+    groups = [
+        [indices[place] for place in group]
+        for indices in same.values()
+        for group in near_duplicates([texts[index] for index in indices])
+    ]
+    return sorted(groups, key=len, reverse=True)
+
+
 def _leaks(source: DataSource, group_of: Mapping[str, int]) -> dict[str, Any]:
     """Held-out rows whose prompt stands in training too; of a test also in validation, where choices are made."""
     found: dict[str, Any] = {}
-    seen = [as_text(example.prompt) for example in source.train]
+    seen = [with_images(example.prompt) for example in source.train]
     for name, examples in list(source.sets.items())[1:]:
-        prompts = [as_text(example.prompt) for example in examples]
+        prompts = [with_images(example.prompt) for example in examples]
         same, near = set(seen), {group_of.get(prompt, prompt) for prompt in seen}
         leaked = [
             example.source

@@ -35,7 +35,7 @@ def small_vision_language(
     image_size: PositiveInt = 32,
     patch_size: PositiveInt = 8,
     vocab_size: PositiveInt = 320,
-    max_positions: PositiveInt = 256,
+    max_positions: PositiveInt = 512,
     dtype: Dtype = "float32",
     dropout: Fraction = 0.0,
     lora_rank: PositiveInt | None = None,

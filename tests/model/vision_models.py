@@ -220,7 +220,7 @@ def write_vision_model(folder: Path, name: str) -> Path:
 def draw_picture(file: Path, size: tuple[int, int], seed: int) -> ImageFile:
     """Coloured noise in blocks: no two parts of it are alike."""
     pixels = torch.randint(0, 256, (4, 4, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    Image.fromarray(pixels.numpy(), "RGB").resize(size, Image.Resampling.NEAREST).save(file)
+    Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.NEAREST).save(file)
     return ImageFile(str(file), hash_image(file.read_bytes()))
 
 
