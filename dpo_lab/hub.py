@@ -25,7 +25,7 @@ def prepare_hub_access(name: str, *, kind: Kind, revision: str | None = None) ->
     Raises:
         UserError: within seconds, when it is not on this disk and the hub cannot be reached.
     """
-    if not _is_offline(kind) and _answers(*_first_stop()):
+    if not _is_offline(kind) and answers(*_hub_stop()):
         return
     if not (_has_model(name, revision) if kind == "model" else _has_dataset(name)):
         raise _unreachable(name, kind)
@@ -75,11 +75,15 @@ def _unreachable(name: str, kind: Kind) -> UserError:
     )
 
 
-def _first_stop() -> tuple[str, int]:
-    """Host and port that the first connection goes to: the proxy where there is one, else the hub."""
+def _hub_stop() -> tuple[str, int]:
     from huggingface_hub import constants
 
-    url = urlsplit(constants.ENDPOINT)
+    return first_stop(constants.ENDPOINT)
+
+
+def first_stop(address: str) -> tuple[str, int]:
+    """Host and port that the first connection to `address` goes to: the proxy where there is one, else its own."""
+    url = urlsplit(address)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
@@ -87,7 +91,7 @@ def _first_stop() -> tuple[str, int]:
     return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
     """Whether a connection opens within `PROBE_SECONDS`, the look-up of the name included."""
     opened = threading.Event()
 

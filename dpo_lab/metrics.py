@@ -217,9 +217,9 @@ def first_reward(objective: Objective, outputs: dict[str, LossOutput]) -> Tensor
 def curves(objective: Objective, tally: Tally, *, prefix: str) -> dict[str, float]:
     """Names and values of a record: the objective's loss first, then every curve, each under ``prefix/``.
 
-    With a single term its own loss is the loss and is not repeated. With several, ``loss_share/<name>`` is the term's
-    part of the sum of their magnitudes. The loss of a term that had no item is 0. Where single
-    responses were judged, the margin is that of the means.
+    `objective` is the sum of one update, without ramps (`Objective.at`). With a single term its own loss is the loss
+    and is not repeated. With several, ``loss_share/<name>`` is the term's part of the sum of their magnitudes. The loss
+    of a term that had no item is 0. Where single responses were judged, the margin is that of the means.
     """
     means = tally.means()
     losses = {term.name: means.pop(term_curve(term.name), 0.0) for term in objective.terms}

@@ -81,7 +81,9 @@ class PreferenceModule(pl.LightningModule):
         self.automatic_optimization = False
         self.policy = policy
         self._reference = reference
-        self.objective = objective
+        self._scheduled = objective
+        self.objective = objective.at(0)
+        """With the weights of the newest update, or of the first before it."""
         self._make_optimizer = make_optimizer
         self._clip_norm = clip_norm
         self._scorer = Scorer(policy, reference, objective, seed)
@@ -126,6 +128,8 @@ class PreferenceModule(pl.LightningModule):
             raise UserError("the checkpoint was made on another base model: its untrained weights differ from these")
         checkpoint["state_dict"] = {**self._untrained(), **checkpoint["state_dict"]}
         self.loss_states = checkpoint["loss_states"]
+        num_updates = checkpoint["step" if "step" in checkpoint else "global_step"]  # the latter in Lightning's own
+        self.objective = self._scheduled.at(max(0, num_updates - 1))
         reference, state = self._reference, checkpoint["reference_state"]
         if isinstance(reference, MovingReference) and state is not None:
             reference.load_state(state)
@@ -156,6 +160,7 @@ class PreferenceModule(pl.LightningModule):
         optimizer, scheduler = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
         step = self.trainer.global_step
         self.last_tally, self.last_rows = Tally(), []
+        self.objective = self._scheduled.at(step)
         if self.objective.whole_batch:
             self._backward_together(window, step)
         else:
@@ -166,9 +171,8 @@ class PreferenceModule(pl.LightningModule):
             self.last_rows = _over_ranks(self.last_rows)
         norm = self._clip_gradient()
         self.last_tally.add("grad_norm", norm[None])
-        self.last_tally.add(
-            "lr", torch.tensor([optimizer.param_groups[0]["lr"]], dtype=torch.float64, device=norm.device)
-        )
+        for name, number in {"lr": optimizer.param_groups[0]["lr"], **self._moving_weights(step)}.items():
+            self.last_tally.add(name, torch.tensor([number], dtype=torch.float64, device=norm.device))
         if not bool(norm.isfinite()):
             raise self._non_finite(window, step)
         optimizer.step()
@@ -176,6 +180,11 @@ class PreferenceModule(pl.LightningModule):
         scheduler.step()
         if isinstance(self._reference, MovingReference):
             self._reference.follow(self.policy, step + 1)
+
+    def _moving_weights(self, step: int) -> dict[str, float]:
+        return {
+            f"loss_weight/{term.name}": term.weight_at(step) for term in self._scheduled.terms if term.ramp is not None
+        }
 
     @torch.no_grad()
     def _non_finite(self, window: Window, step: int) -> NonFiniteError:

@@ -6,9 +6,9 @@ gives (an ingredient of the closed list below); what stands after it the config 
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from dpo_lab.types import LossOutput, State
 
@@ -87,13 +87,35 @@ def read_needs(loss: LossFunction) -> tuple[str, ...]:
     return names
 
 
+class Ramp(NamedTuple):
+    """A weight that moves on a straight line: to `final`, which it has from update `num_steps` (counted from 0) on."""
+
+    final: float
+    num_steps: int
+
+
 @dataclass(frozen=True)
 class Term:
-    """One loss inside an objective, with its weight in the sum and the name its curves carry."""
+    """One loss inside an objective, with its weight in the sum and the name its curves carry.
+
+    `weight` is that of the first update; it stays unless there is a `ramp`.
+    """
 
     name: str
     loss: LossFunction
     weight: float = 1.0
+    ramp: Ramp | None = None
+
+    def weight_at(self, step: int) -> float:
+        """The weight in update `step`, counted from 0.
+
+        >>> term = Term("penalty", lambda policy: None, 0.5, Ramp(final=0.1, num_steps=4))
+        >>> [round(term.weight_at(step), 12) for step in range(6)]
+        [0.5, 0.4, 0.3, 0.2, 0.1, 0.1]
+        """
+        if self.ramp is None:
+            return self.weight
+        return self.weight + (self.ramp.final - self.weight) * min(1.0, step / self.ramp.num_steps)
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
@@ -124,6 +146,12 @@ class Objective:
     """A weighted sum of losses, ``sum_k weight_k * loss_k``, each reduced over its own items."""
 
     terms: tuple[Term, ...]
+
+    def at(self, step: int) -> "Objective":
+        """The sum of update `step`, counted from 0: each ramp is replaced by the weight that it has there."""
+        if all(term.ramp is None for term in self.terms):
+            return self
+        return Objective(tuple(replace(term, weight=term.weight_at(step), ramp=None) for term in self.terms))
 
     @cached_property
     def needs(self) -> frozenset[str]:

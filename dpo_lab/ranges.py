@@ -17,6 +17,8 @@ BelowHalf = Annotated[float, Interval(ge=0, lt=0.5)]
 UpToHalf = Annotated[float, Interval(ge=0, le=0.5)]
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
+Seed = Annotated[int, Interval(ge=0, lt=2**63)]
+NumThreads = Annotated[int, Interval(gt=0, le=1024)]
 
 __all__ = [
     "BelowHalf",
@@ -28,9 +30,11 @@ __all__ = [
     "Lt",
     "NonNegative",
     "NonNegativeInt",
+    "NumThreads",
     "OpenFraction",
     "Positive",
     "PositiveInt",
     "Probability",
+    "Seed",
     "UpToHalf",
 ]

@@ -18,6 +18,11 @@ def derive_seeds(seed: int, given: Mapping[str, int | None]) -> dict[str, int]:
     return {source: _derive(seed, source) if value is None else value for source, value in derived.items()}
 
 
+def seed_beside(seed: int, name: str) -> int:
+    """Another seed, for what must not repeat the draws of `seed`: the same for the same `name`."""
+    return _derive(seed, name)
+
+
 def seed_of_rank(seed: int, rank: int) -> int:
     """The seed of dropout on one of several processes that train together; that of the first is `seed` itself."""
     return seed if rank == 0 else _derive(seed, f"rank {rank}")

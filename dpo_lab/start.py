@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dpo_lab.ranges import NonNegativeInt, OpenFraction, Positive, PositiveInt
+from dpo_lab.ranges import NonNegativeInt, NumThreads, OpenFraction, Positive, PositiveInt, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +20,12 @@ class SupervisedStart:
         num_threads: threads of arithmetic: the rounding, so the weights, may depend on their number.
     """
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     max_steps: PositiveInt = 300
     lr: Positive = 3e-3
     warmup_steps: NonNegativeInt = 10
     global_batch_size: PositiveInt = 64
-    num_threads: PositiveInt = 1
+    num_threads: NumThreads = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,14 @@ class MaskedTokensStart:
         num_threads: threads of arithmetic: the rounding, so the weights, may depend on their number.
     """
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     max_steps: PositiveInt = 1000
     lr: Positive = 2e-3
     warmup_steps: NonNegativeInt = 50
     global_batch_size: PositiveInt = 64
     share: OpenFraction = 0.2
     span_length: PositiveInt = 1
-    num_threads: PositiveInt = 1
+    num_threads: NumThreads = 1
 
 
 Start = SupervisedStart | MaskedTokensStart

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from dpo_lab.ranges import Positive, PositiveInt
+from dpo_lab.ranges import NumThreads, Positive, PositiveInt
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -25,6 +25,9 @@ class TrainerSettings:
         global_batch_tokens: tokens an optimizer step, of each item its prompt once and its responses. A step ends
             before it would have more, or at `global_batch_size` items. Null: any number, so that every step but the
             last of an epoch has `global_batch_size` items.
+        initial_batch_size: items of the first step; with `batch_warmup_steps` they rise evenly to `global_batch_size`,
+            which they are after so many steps. Null: as many from the beginning.
+        batch_warmup_steps: optimizer steps of that; null with `initial_batch_size` null.
         micro_batch_size: items computed at once, for memory; null is all. It never changes the gradient.
         micro_batch_tokens: tokens computed at once, each prompt counted once; null is any number. With both, whichever
             is reached first. It never changes the gradient.
@@ -51,6 +54,8 @@ class TrainerSettings:
     precision: Precision = "32-true"
     global_batch_size: PositiveInt = 32
     global_batch_tokens: PositiveInt | None = None
+    initial_batch_size: PositiveInt | None = None
+    batch_warmup_steps: PositiveInt | None = None
     micro_batch_size: PositiveInt | None = None
     micro_batch_tokens: PositiveInt | None = None
     clip_norm: Positive | None = 1.0
@@ -61,7 +66,7 @@ class TrainerSettings:
     best_metric: str = "val/loss"
     best_mode: Literal["min", "max"] = "min"
     record_pairs: bool = False
-    num_threads: PositiveInt | None = None
+    num_threads: NumThreads | None = None
     zero_gradient_ok: list[str]
 
     def num_steps(self, num_windows: Callable[[int], int]) -> int:

@@ -26,14 +26,14 @@ def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_hub_that_answers_is_used(online: pytest.MonkeyPatch):
-    online.setattr(hub, "_answers", lambda host, port: True)
+    online.setattr(hub, "answers", lambda host, port: True)
     prepare_hub_access("owner/name", kind="model")
     assert not constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize(("kind", "fetch"), [("model", "owner/name "), ("dataset", "owner/name --repo-type dataset ")])
 def test_without_network_the_error_says_what_to_do(online: pytest.MonkeyPatch, kind: hub.Kind, fetch: str):
-    online.setattr(hub, "_answers", lambda host, port: False)
+    online.setattr(hub, "answers", lambda host, port: False)
     with pytest.raises(UserError, match=rf"{kind} 'owner/name'.*local path.*hf download {fetch}.*HF_ENDPOINT"):
         prepare_hub_access("owner/name", kind=kind)
     assert not constants.HF_HUB_OFFLINE
@@ -47,14 +47,14 @@ def test_a_forbidden_network_is_not_asked(online: pytest.MonkeyPatch, kind: hub.
     def ask(host: str, port: int) -> bool:
         raise AssertionError("asked")
 
-    online.setattr(hub, "_answers", ask)
+    online.setattr(hub, "answers", ask)
     online.setenv(name, "on")
     with pytest.raises(UserError):
         prepare_hub_access("owner/name", kind=kind)
 
 
 def test_what_was_downloaded_is_used_offline(online: pytest.MonkeyPatch):
-    online.setattr(hub, "_answers", lambda host, port: False)
+    online.setattr(hub, "answers", lambda host, port: False)
     online.setattr(hub, "_has_model", lambda name, revision: (name, revision) == ("owner/name", "v1"))
     datasets: Any = types.SimpleNamespace(config=types.SimpleNamespace(HF_HUB_OFFLINE=False))
     online.setitem(sys.modules, "datasets", datasets)
@@ -93,23 +93,23 @@ def test_the_probe_ends_although_the_name_is_still_looked_up(monkeypatch: pytest
 
     monkeypatch.setattr(hub.socket, "create_connection", connect)
     start = time.monotonic()
-    assert not hub._answers("hub.invalid", 443)
+    assert not hub.answers("hub.invalid", 443)
     assert time.monotonic() - start < 0.4
 
 
 def test_the_probe_sees_a_listener_and_a_closed_port():
     with hub.socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert hub._answers("127.0.0.1", port)
-    assert not hub._answers("127.0.0.1", port)
+        assert hub.answers("127.0.0.1", port)
+    assert not hub.answers("127.0.0.1", port)
 
 
 def test_the_first_connection_goes_to_the_proxy(online: pytest.MonkeyPatch):
     online.setattr(constants, "ENDPOINT", "https://huggingface.co")
-    assert hub._first_stop() == ("huggingface.co", 443)
+    assert hub._hub_stop() == ("huggingface.co", 443)
     online.setattr(constants, "ENDPOINT", "http://mirror.test")
-    assert hub._first_stop() == ("mirror.test", 80)
+    assert hub._hub_stop() == ("mirror.test", 80)
     online.setenv("http_proxy", "proxy.test:3128")
-    assert hub._first_stop() == ("proxy.test", 3128)
+    assert hub._hub_stop() == ("proxy.test", 3128)
     online.setenv("no_proxy", "mirror.test")
-    assert hub._first_stop() == ("mirror.test", 80)
+    assert hub._hub_stop() == ("mirror.test", 80)

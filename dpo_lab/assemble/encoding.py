@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lab.assemble.instantiate import build_objective, instantiate
+from dpo_lab.assemble.preparing import build_preparation
 from dpo_lab.config.signature import locate
 from dpo_lab.data.source import DataSource
 from dpo_lab.data.view import View, view_of
@@ -37,11 +38,23 @@ class Encoding:
         """Texts that the tokenizer reads as one token of its own."""
         return () if self.tokenizer is None else special_tokens(self.tokenizer)
 
+    @property
+    def unknown_id(self) -> int | None:
+        return unknown_id(self.tokenizer)
+
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     """Texts that a transformers tokenizer reads as special tokens, in no order of importance."""
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return tuple(sorted({*added, *map(str, tokenizer.all_special_tokens)}))
+
+
+def unknown_id(tokenizer: Any | None) -> int | None:
+    """The token that stands for whatever the vocabulary lacks; None where it has another meaning as well, or is not."""
+    if tokenizer is None:
+        return None
+    found = tokenizer.unk_token_id
+    return None if found in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id) else found
 
 
 def special_tokens_of(policy: Policy) -> tuple[str, ...]:
@@ -62,7 +75,8 @@ def build_source(config: Mapping[str, Any], **instead: Any) -> DataSource:
     """
     node = dict(config["data"])
     node.update({knob: value for knob, value in instead.items() if knob in node})
-    return instantiate(node, ("dpo_lab", *config["plugins"]), cache_dir=Path(config["cache_dir"]).expanduser())
+    given = {"prepare": build_preparation(config), "cache_dir": Path(config["cache_dir"]).expanduser()}
+    return instantiate(node, ("dpo_lab", *config["plugins"]), **given)
 
 
 def build_view(config: Mapping[str, Any], source: DataSource) -> View:

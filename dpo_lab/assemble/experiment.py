@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpo_lab.assemble.encoding import build_source, special_tokens_of
+from dpo_lab.assemble.encoding import build_source, special_tokens_of, unknown_id
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
@@ -114,6 +114,11 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
     if warmup_steps >= num_steps:
         say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
+    if settings.global_batch_size > len(train.items):
+        say(
+            f"trainer.global_batch_size={settings.global_batch_size} is more than the {len(train.items)} items that "
+            "there are: each step takes them all"
+        )
     contents = _contents(source, policy, reference)
     return Experiment(
         policy=policy,
@@ -139,12 +144,15 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     )
 
 
+def kind_of_policy(config: Mapping[str, Any], packages: tuple[str, ...]) -> tuple[str, type[Policy]]:
+    """``model=NAME``, and the class of the policy, as what builds it is annotated; nothing is built."""
+    builder = locate(config["model"]["_target_"], packages)
+    return f"model={builder.__name__}", get_type_hints(inspect.unwrap(builder)).get("return", Policy)
+
+
 def _check_responses(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
     """Whether responses of the policy's kind give what the objective asks for; known from what builds the policy."""
-    node = config["model"]
-    builder = locate(node["_target_"], packages)
-    kind = get_type_hints(inspect.unwrap(builder)).get("return", Policy)
-    name = f"model={builder.__name__}"
+    name, kind = kind_of_policy(config, packages)
     for term in objective.terms:
         lacking = [need for need in term.needs if need in kind.cannot_give]
         if lacking:
@@ -219,6 +227,8 @@ def _loaders(
         tokens.datasets["train"],
         shuffle=source.shuffle,
         global_batch_tokens=settings.global_batch_tokens,
+        initial_batch_size=settings.initial_batch_size,
+        batch_warmup_steps=settings.batch_warmup_steps,
         rank=rank,
         num_ranks=settings.num_devices,
     )
@@ -304,6 +314,7 @@ def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str,
             policy.end_id,
             on_problem=source.on_problem,
             special_tokens=special_tokens,
+            unknown_id=unknown_id(policy.tokenizer),
         )
         for name, examples in source.sets.items()
     }

@@ -43,7 +43,7 @@ def examples_to_explain(experiment: Experiment, split: str, num: int, keys: Sequ
     """
     found: list[Example] = []
     missing = set(keys)
-    for example, fitted in _fitted(experiment, split):
+    for example, fitted in fitted_examples(experiment, split):
         if len(found) == num and not keys:
             break
         own = [hex_key(*key) for key in response_keys(fitted.encoded[0])]
@@ -64,7 +64,7 @@ def examples_to_explain(experiment: Experiment, split: str, num: int, keys: Sequ
 def pairs_of_data(experiment: Experiment, split: str) -> dict[tuple[str, str], Example]:
     """Each pair of `split` by its keys (chosen, rejected, in hex digits), and the first example that holds it."""
     found: dict[tuple[str, str], Example] = {}
-    for example, fitted in _fitted(experiment, split):
+    for example, fitted in fitted_examples(experiment, split):
         keys = [hex_key(*key) for key in response_keys(fitted.encoded[0])]
         for better, worse in fitted.judgements[0].pairs:
             found.setdefault((keys[better], keys[worse]), example)
@@ -81,7 +81,7 @@ def swapped_sources(config: Mapping[str, Any], source: DataSource) -> frozenset[
     )
 
 
-def _fitted(experiment: Experiment, split: str) -> Iterator[tuple[Example, EncodedDataset]]:
+def fitted_examples(experiment: Experiment, split: str) -> Iterator[tuple[Example, EncodedDataset]]:
     """Each example of `split` that the loss can use, alone, as it is scored."""
     for example in experiment.source.sets["validation" if split == "val" else split]:
         fitted = _fit(experiment, example)

@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_lab.audit.judged import SHOWN, JudgedPair, as_text, judged_pairs, labelled, prompt_ids, with_images
+from dpo_lab.audit.judged import JudgedPair, as_text, judged_pairs, labelled, prompt_ids
 from dpo_lab.audit.lengths import longer_wins, summarize
-from dpo_lab.audit.near_duplicates import SHINGLE, THRESHOLD, near_duplicates
 from dpo_lab.audit.noise import estimate_noise
 from dpo_lab.audit.surface import compare_labels, compare_pairs
 from dpo_lab.audit.tokens import TokenView, boundaries, fitting
 from dpo_lab.data.excerpt import around_difference, excerpt
 from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.near_duplicates import SHINGLE, THRESHOLD, near_duplicates
 from dpo_lab.data.source import DataSource
+from dpo_lab.data.text_notes import with_images
 from dpo_lab.types import Example
 
 FORMAT = 1
@@ -108,9 +109,9 @@ def _near_duplicates(source: DataSource) -> dict[str, Any]:
     prompts = [with_images(example.prompt) for example in examples]
     rows = ["\n".join([*map(as_text, e.responses), prompt]) for prompt, e in zip(prompts, examples, strict=True)]
     distinct = list(dict.fromkeys(prompts))
-    groups = _near(distinct)
+    groups = near_duplicates(distinct)
     group_of = {distinct[index]: number for number, group in enumerate(groups) for index in group}
-    row_groups = _near(list(dict.fromkeys(rows)))
+    row_groups = near_duplicates(list(dict.fromkeys(rows)))
     return {
         "shingle_characters": SHINGLE,
         "threshold": THRESHOLD,
@@ -126,19 +127,6 @@ def _near_duplicates(source: DataSource) -> dict[str, Any]:
         "num_rows_in_groups": sum(map(len, row_groups)),
         **_leaks(source, group_of),
     }
-
-
-def _near(texts: Sequence[str]) -> list[list[int]]:
-    """`near_duplicates` among texts that show the same images."""
-    same: dict[str, list[int]] = {}
-    for index, text in enumerate(texts):
-        same.setdefault(text.partition(SHOWN)[2], []).append(index)
-    groups = [
-        [indices[place] for place in group]
-        for indices in same.values()
-        for group in near_duplicates([texts[index] for index in indices])
-    ]
-    return sorted(groups, key=len, reverse=True)
 
 
 def _leaks(source: DataSource, group_of: Mapping[str, int]) -> dict[str, Any]:

@@ -8,9 +8,6 @@ from dpo_lab.data.split import prompt_key
 from dpo_lab.data.text_notes import contents
 from dpo_lab.types import Example, Text
 
-SHOWN = "\0images "
-"""Stands between a text and the hashes of what it shows, and in no text that is sound."""
-
 
 class JudgedPair(NamedTuple):
     """One pair of one example. `prompt_id` names the prompt (equal prompts, equal ids); `example` counts from 0."""
@@ -36,18 +33,6 @@ class Labelled(NamedTuple):
 def as_text(text: Text) -> str:
     """The text itself, or the contents of its messages one below the other."""
     return "\n".join(contents(text))
-
-
-def with_images(prompt: Text) -> str:
-    """`as_text`, and behind it the hashes of the images that are shown: the same question of another image is another.
-
-    >>> with_images([{"role": "user", "content": "What is it?", "images": [(0, "5e1f")]}])
-    'What is it?\\x00images 5e1f'
-    """
-    shown = [
-        sha256 for message in ([] if isinstance(prompt, str) else prompt) for _, sha256 in message.get("images", ())
-    ]
-    return as_text(prompt) + (SHOWN + " ".join(shown) if shown else "")
 
 
 def prompt_ids(examples: Sequence[Example]) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from dpo_lab.audit.interval import share
+from dpo_lab.intervals import share
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 NUM_BINS = 40

@@ -5,8 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from dpo_lab.audit.interval import share_of_sums
-from dpo_lab.audit.judged import as_text, with_images
+from dpo_lab.audit.judged import as_text
+from dpo_lab.data.text_notes import with_images
+from dpo_lab.intervals import share_of_sums
 from dpo_lab.types import Example
 
 

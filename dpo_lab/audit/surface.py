@@ -7,8 +7,8 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from dpo_lab.audit.interval import Share, share
 from dpo_lab.audit.judged import JudgedPair, Labelled
+from dpo_lab.intervals import Share, share
 
 Matrix = NDArray[numpy.float64]
 

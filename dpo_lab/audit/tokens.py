@@ -30,6 +30,7 @@ def look_at_tokens(
     encode: Callable[[list[Example]], list[Encoded]],
     end_id: int | None,
     special_tokens: Sequence[str],
+    unknown_id: int | None = None,
 ) -> TokenView:
     """Encode and fit all examples as a run would, but drop where the run would stop."""
     view = TokenView()
@@ -54,6 +55,7 @@ def look_at_tokens(
                 end_id,
                 on_problem="drop",
                 special_tokens=special_tokens,
+                unknown_id=unknown_id,
             )
         )
     return view

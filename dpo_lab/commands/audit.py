@@ -52,7 +52,7 @@ def _audit(overrides: list[str], out: Path | None) -> int:
     tokens, tokenizer, encoding_id = None, None, None
     if names_a_model(overrides):
         encoding = build_encoding(config, corpus(source), source.classes)
-        tokens = look_at_tokens(source, encoding.encode, encoding.end_id, encoding.special_tokens)
+        tokens = look_at_tokens(source, encoding.encode, encoding.end_id, encoding.special_tokens, encoding.unknown_id)
         tokenizer, encoding_id = encoding.tokenizer, encoding.fingerprint
     audit = {
         "title": _title(config["data"]),

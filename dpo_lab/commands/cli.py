@@ -30,6 +30,9 @@ VERBS: dict[str, Verb] = {
     "score": Verb(
         "dpo_lab.commands.score", "log-probs and rewards of any data, response by response, without training"
     ),
+    "evaluate": Verb(
+        "dpo_lab.commands.evaluate", "what a finished run is worth: figures that fit its policy, with intervals; judges"
+    ),
     "explain": Verb("dpo_lab.commands.explain", "what a run has learnt: token by token on a page, and in which order"),
     "mine": Verb("dpo_lab.commands.mine", "what a finished run gets wrong, as data: confusion of classes, wrong spans"),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),

@@ -145,7 +145,7 @@ def _out(run: "Run", out: str | None, name: str) -> Path:
 
 
 def _send(run: "Run", name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    from dpo_lab.logger.wandb_table import send_table
+    from dpo_lab.logger.wandb_afterwards import send_table
 
     print(send_table(run.path, run.config, run.info, name, columns, rows), file=sys.stderr)
 

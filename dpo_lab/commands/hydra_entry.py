@@ -21,6 +21,7 @@ from dpo_lab.commands.sweep_job import run_sweep_job
 from dpo_lab.config import ConfigError, check, find_faults
 from dpo_lab.config.overrides import review
 from dpo_lab.config.source import Source
+from dpo_lab.config.spelling import did_you_mean
 from dpo_lab.errors import UserError
 from dpo_lab.paths import CONF_DIR
 
@@ -72,6 +73,7 @@ def _check_command(args: Namespace, unknown_flags: list[str]) -> list[DictConfig
     source = source_of(args)
     if source is None or args.experimental_rerun is not None:
         return []
+    _check_places(args, source)
     reviewed = review([*args.overrides, *unknown_flags], source, multirun=args.multirun)
     faults = reviewed.faults
     if args.cfg is None:
@@ -80,6 +82,24 @@ def _check_command(args: Namespace, unknown_flags: list[str]) -> list[DictConfig
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
     return reviewed.configs
+
+
+def _check_places(args: Namespace, source: Source) -> None:
+    """Whether there is a config to put overrides on.
+
+    Raises:
+        ConfigError: a folder, or the primary config, is not there.
+    """
+    places = {"--config-dir": args.config_dir, "--config-path": args.config_path}
+    faults = [
+        f"{flag}: no such folder: {place} (looked in {Path.cwd()})"
+        for flag, place in places.items()
+        if place and not place.startswith("pkg://") and not Path(place).is_dir()
+    ]
+    if not faults and not source.has_primary:
+        faults = [f"--config-name={source.config_name}: no such config{did_you_mean(None, source.primaries())}"]
+    if faults:
+        raise ConfigError(*faults)
 
 
 def source_of(args: Namespace) -> Source | None:

@@ -133,12 +133,13 @@ def of_run(asked: Asked, word: str, runs_dir: Path) -> "tuple[Run, Trained, Expe
 
 def _without_run(asked: Asked) -> "tuple[None, None, Experiment]":
     from dpo_lab.assemble import assemble
+    from dpo_lab.assemble.preparing import of_every_row
     from dpo_lab.commands.compose import compose
 
     if asked.weights is not None:
         raise UserError("weights: names a checkpoint of a run; without a run, the policy is model.path")
     config = compose([*asked.overrides, "logger=local"])
-    return None, None, assemble({**config, "data": _every_row(config["data"], asked.overrides)}, _say)
+    return None, None, assemble(of_every_row({**config, "data": _every_row(config["data"], asked.overrides)}), _say)
 
 
 def _every_row(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

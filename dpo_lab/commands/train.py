@@ -20,6 +20,7 @@ from dpo_lab.data.row_fingerprint import row_fingerprints
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.interruption import Interruption, Stopped
 from dpo_lab.model.fingerprint import fingerprint_of_each
+from dpo_lab.needs import Term
 from dpo_lab.report.curves import draw_run
 from dpo_lab.run import AlreadyFinished, RunFolder, collect_provenance, describe_differences, read_run
 from dpo_lab.run.checkpoint import checkpoint_path
@@ -145,11 +146,17 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def _weight(term: Term) -> str:
+    if term.ramp is None:
+        return f"{term.weight:g}"
+    return f"{term.weight:g} to {term.ramp.final:g} in {term.ramp.num_steps} steps"
+
+
 def describe(experiment: Experiment, folder: RunFolder) -> None:
     """Say what is about to run, in a few lines."""
     num_weights = sum(tensor.numel() for tensor in experiment.policy.parameters())
     terms = " + ".join(
-        f"{term.weight:g} {term.name}" if len(experiment.objective.terms) > 1 else term.name
+        f"{_weight(term)} {term.name}" if len(experiment.objective.terms) > 1 else term.name
         for term in experiment.objective.terms
     )
     if experiment.start_found is not None:

@@ -18,7 +18,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.paths import CONF_DIR
 
 MISSING = "???"
-INSTANTIATE_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+TARGET = "_target_"
 
 
 class ConfigError(UserError):
@@ -137,7 +137,7 @@ def _unknown_key(path: str, key: str, signature: Signature, owner: str, target: 
 def _check_value(path: str, value: Any, annotation: Any, packages: tuple[str, ...]) -> Iterator[str]:
     if value == MISSING and isinstance(value, str):
         yield f"{path}: must be given: {path}=VALUE"
-    elif isinstance(value, dict) and "_target_" in value:
+    elif isinstance(value, dict) and TARGET in value:
         yield from _check_target(path, value, packages)
     elif isinstance(value, dict | list):
         yield from _check_container(path, value, _branch(value, annotation), packages)
@@ -160,12 +160,12 @@ def _refusal(path: str, value: Any, annotation: Any) -> Iterator[str]:
 
 def _check_target(path: str, node: dict[Any, Any], packages: tuple[str, ...]) -> Iterator[str]:
     try:
-        target = locate(node["_target_"], packages)
+        target = locate(node[TARGET], packages)
     except TargetError as error:
-        yield f"{path}._target_: {error}"
+        yield f"{path}.{TARGET}: {error}"
         return
-    knobs = {key: value for key, value in node.items() if key not in INSTANTIATE_KEYS}
-    yield from _check_keys(path, knobs, read_target(target), packages, node["_target_"])
+    knobs = {key: value for key, value in node.items() if key != TARGET}
+    yield from _check_keys(path, knobs, read_target(target), packages, node[TARGET])
 
 
 def _check_container(path: str, value: Any, annotation: Any, packages: tuple[str, ...]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+import yaml
 from hydra.core.default_element import GroupDefault, InputDefault
 from omegaconf import DictConfig, OmegaConf
 
@@ -35,7 +36,10 @@ def refuse(choice: str, group: str, package: str, key: str, takers: Mapping[str,
 def _files(source: Source, group: str) -> Iterator[tuple[str, DictConfig, str | None]]:
     _, repository = source.loader._parse_overrides_and_create_caching_repo(source.config_name, [*source.searchpath])
     for name in repository.get_group_options(group):
-        found = repository.load_config(f"{group}/{name}")
+        try:
+            found = repository.load_config(f"{group}/{name}")
+        except (yaml.YAMLError, UnicodeDecodeError):
+            continue  # told where it is chosen
         if found is not None and found.header.get("package") != GLOBAL and isinstance(found.config, DictConfig):
             yield name, found.config, _inner(found.defaults_list or [], group)
 

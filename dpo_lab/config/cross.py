@@ -5,20 +5,23 @@ faults.
 """
 
 import os
-import re
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-from dpo_lab.config.signature import TargetError, locate
+from dpo_lab.config.places import (
+    data_files_exist,
+    files_of_steps_exist,
+    folders_can_be_written,
+    kind_of,
+    local,
+    model_folders_exist,
+)
+from dpo_lab.config.signature import TargetError, locate, read_target
 from dpo_lab.errors import UserError
 
 Plain = dict[str, Any]
 CrossCheck = Callable[[Plain], Iterator[str]]
 
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt")
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 NO_START = "dpo_lab.start.none"
 
 
@@ -38,29 +41,35 @@ def every_process_has_items(cfg: Plain) -> Iterator[str]:
         yield f"trainer.num_devices: must be at most trainer.global_batch_size, which is {whole}, got {num}"
 
 
-def data_files_exist(cfg: Plain) -> Iterator[str]:
-    """What looks like a path to data must be one; anything else is taken for a hub name."""
-    data = _group(cfg, "data")
-    for key in ("path", "validation_path", "test_path"):
-        paths = data.get(key)
-        for path in paths if isinstance(paths, list) else [paths]:
-            if path == "":
-                yield f"data.{key}: is empty; give a file, or a name on the hub"
-            elif isinstance(path, str) and _looks_like_a_file(path) and not Path(path).expanduser().exists():
-                yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
+def batch_warmup_is_whole(cfg: Plain) -> Iterator[str]:
+    """A warm-up has a beginning and a length, and rises to the batch of later steps."""
+    trainer = _group(cfg, "trainer")
+    initial, steps = trainer.get("initial_batch_size"), trainer.get("batch_warmup_steps")
+    whole, num = trainer.get("global_batch_size"), trainer.get("num_devices")
+    if (initial is None) != (steps is None):
+        missing, given = sorted(("initial_batch_size", "batch_warmup_steps"), key=lambda key: trainer[key] is not None)
+        yield f"trainer.{missing}: is null beside trainer.{given}={trainer[given]}; a warm-up of the batch needs both"
+    if isinstance(initial, int) and isinstance(whole, int) and initial > whole:
+        yield f"trainer.initial_batch_size: must be at most trainer.global_batch_size, which is {whole}, got {initial}"
+    if isinstance(initial, int) and isinstance(num, int) and num > initial > 0:
+        yield f"trainer.initial_batch_size: must be at least trainer.num_devices, which is {num}, got {initial}"
 
 
-def model_folders_exist(cfg: Plain) -> Iterator[str]:
-    """A model is a folder that is there, or a name that the hub could know."""
-    for group in ("model", "reference"):
-        path = _group(cfg, group).get("path")
-        if not isinstance(path, str) or path == "???" or (path and Path(path).expanduser().is_dir()):
-            continue
-        if Path(path).expanduser().is_file():
-            yield f"{group}.path: {path} is a file; give the folder that holds config.json and the weights"
-        elif not HUB_NAME.fullmatch(path):
-            where = f"no folder here (looked in {Path.cwd()}) and no hub name (owner/name)"
-            yield f"{group}.path: {path or repr(path)} is {where}"
+def rows_can_be_prepared(cfg: Plain) -> Iterator[str]:
+    """Steps are for rows of files."""
+    if not _group(cfg, "prepare"):
+        return
+    plugins = cfg.get("plugins")
+    target = _group(cfg, "data").get("_target_")
+    try:
+        takes_steps = "prepare" in read_target(locate(target, ("dpo_lab", *(plugins or [])))).given
+    except TargetError:
+        return  # reported where targets are checked
+    if not takes_steps:
+        yield (
+            f"prepare: data={str(target).rpartition('.')[2]} takes no steps: its rows are generated, or chosen by "
+            "knobs of its own; steps are for data=files, labelled and questions. Leave them out: prepare=[]"
+        )
 
 
 def gpu_is_there(cfg: Plain) -> Iterator[str]:
@@ -77,38 +86,20 @@ def gpu_is_there(cfg: Plain) -> Iterator[str]:
         yield f"trainer.num_devices: {wanted} is more than the {torch.cuda.device_count()} CUDA devices here"
 
 
-def folders_can_be_written(cfg: Plain) -> Iterator[str]:
-    """Runs and caches go to folders that exist or can be made."""
-    for key in ("runs_dir", "cache_dir"):
-        if not isinstance(cfg.get(key), str) or cfg[key] == "???":
-            continue
-        if not cfg[key]:
-            yield f"{key}: is empty; give a folder"
-            continue
-        folder = Path(cfg[key]).expanduser().absolute()
-        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        if not nearest.is_dir():
-            yield f"{key}: cannot make {folder}, since {nearest} is a file"
-        elif not os.access(nearest, os.W_OK | os.X_OK):
-            yield f"{key}: cannot write to {folder}: no permission in {nearest}"
-        elif refusal := _refusal(nearest):
-            yield f"{key}: cannot write to {folder}: {refusal} in {nearest}"
-
-
-def _refusal(folder: Path) -> str | None:
-    """Why no file can be made there, tried with one that no name is given to."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return None
-    except OSError as error:
-        return error.strerror or type(error).__name__
+def processes_have_processors(cfg: Plain) -> Iterator[str]:
+    """Processes on CPUs share the processors: more of them than these only wait for each other."""
+    trainer = _group(cfg, "trainer")
+    wanted, most = trainer.get("num_devices"), max(2, os.cpu_count() or 1)
+    if trainer.get("accelerator") == "cpu" and isinstance(wanted, int) and wanted > most:
+        yield f"trainer.num_devices: {wanted} processes are more than the {most} that the processors here can run"
 
 
 def borrowing_has_a_neighbour(cfg: Plain) -> Iterator[str]:
     """A loss with borrowed responses takes them from the other items of its step."""
     from dpo_lab.needs import IngredientError, read_needs
 
-    if _group(cfg, "trainer").get("global_batch_size") != 1:
+    trainer = _group(cfg, "trainer")
+    if 1 not in (trainer.get("global_batch_size"), trainer.get("initial_batch_size")):
         return
     for path, target in _targets("loss", cfg.get("loss")):
         try:
@@ -141,7 +132,7 @@ def adapter_is_there(cfg: Plain) -> Iterator[str]:
     """What is switched off, or written alone, must be there, and be said where it could be two things."""
     model, reference = _group(cfg, "model"), _group(cfg, "reference")
     path = model.get("path")
-    is_trained = isinstance(path, str) and (Path(path).expanduser() / "adapter_config.json").is_file()
+    is_trained = isinstance(path, str) and kind_of(local(path) / "adapter_config.json") == "file"
     if reference.get("_target_") == "dpo_lab.reference.adapter_off.adapter_off":
         if is_trained and reference.get("start") is None:
             yield (
@@ -222,9 +213,13 @@ def resumed_run_is_there(cfg: Plain) -> Iterator[str]:
 CROSS_CHECKS: tuple[CrossCheck, ...] = (
     micro_batch_fits,
     every_process_has_items,
+    batch_warmup_is_whole,
     data_files_exist,
+    files_of_steps_exist,
+    rows_can_be_prepared,
     model_folders_exist,
     gpu_is_there,
+    processes_have_processors,
     folders_can_be_written,
     losses_can_be_fed,
     borrowing_has_a_neighbour,
@@ -236,17 +231,13 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     resumed_run_is_there,
 )
 
-OF_THIS_MACHINE: frozenset[CrossCheck] = frozenset({gpu_is_there})
+OF_THIS_MACHINE: frozenset[CrossCheck] = frozenset({gpu_is_there, processes_have_processors})
 """What need not hold here of a run that another machine will make."""
 
 
 def _group(cfg: Plain, name: str) -> Plain:
     node = cfg.get(name)
     return node if isinstance(node, dict) else {}
-
-
-def _looks_like_a_file(path: str) -> bool:
-    return path.startswith(("/", "./", "../", "~")) or path.lower().endswith(DATA_SUFFIXES) or path.count("/") > 1
 
 
 def _targets(path: str, node: Any) -> Iterator[tuple[str, Any]]:

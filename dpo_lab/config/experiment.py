@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from dpo_lab.ranges import NonNegativeInt
+from dpo_lab.ranges import NonNegativeInt, Seed
 from dpo_lab.resume import ResumeSettings
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.sweep.settings import SweepSettings
@@ -15,10 +15,15 @@ from dpo_lab.sweep.settings import SweepSettings
 Component = Callable[..., Any]
 """A node with ``_target_``: what one file of a config group says. Its keys are the target's keyword-only arguments."""
 
+MAX_NAME_BYTES = 128
+"""Half of what file systems take, since names of other files begin with it."""
+
 
 def _can_name_a_folder(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError("must name a folder: letters, digits, '_', '-', '.', beginning with a letter, digit or '_'")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"must name a folder, in at most {MAX_NAME_BYTES} bytes")
     return name
 
 
@@ -29,10 +34,10 @@ FolderName = Annotated[str, AfterValidator(_can_name_a_folder)]
 class Seeds:
     """One seed per source of randomness; null derives it from the run's `seed`."""
 
-    order: NonNegativeInt | None = None
-    init: NonNegativeInt | None = None
-    dropout: NonNegativeInt | None = None
-    sampling: NonNegativeInt | None = None
+    order: Seed | None = None
+    init: Seed | None = None
+    dropout: Seed | None = None
+    sampling: Seed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class Experiment:
 
     model: Component
     data: Component
+    prepare: dict[str, Component] = field(default_factory=dict)
     loss: Component
     reference: Component
     start: Component | None = None

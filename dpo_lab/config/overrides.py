@@ -24,6 +24,12 @@ from dpo_lab.config.spelling import did_you_mean, nearest, nearest_key
 PLANS = "sweep"
 """The folder of plans is a group to Hydra, as every folder of configs is; nothing of it is chosen for a run."""
 
+OTHER_NAMES = {"dpo": "sigmoid", "cdpo": "sigmoid"}
+"""What papers and other libraries call an option. (Names of a library stand in a folder of the group.)"""
+
+BY_PATH = {"model": "model=causal_lm model.path={}", "data": "data=files data.path={}"}
+"""How a group is given what its options are often mistaken for: a folder, a file, a name on the hub."""
+
 
 @dataclass
 class Review:
@@ -87,6 +93,9 @@ class _Reviewer:
 
     def _parse(self, text: str) -> list[Override]:
         if text not in self._parsed:
+            if fault := malformed_key(text):
+                self.faults.append(fault)
+                return []
             try:
                 # The plural one alone knows what a glob ranges over.
                 self._parsed[text] = self._parser.parse_overrides([text])
@@ -139,12 +148,22 @@ class _Reviewer:
         if not wrong:
             return override
         options = self._options_beside(group, str(wrong[0]))
-        suggestion = nearest(str(wrong[0]), options)
-        self.faults.append(f"{_text(override)}: no such {group}{did_you_mean(suggestion, options)}")
+        suggestion = self._meant(group, str(wrong[0]), options)
+        by_path = BY_PATH.get(group)
+        asked = f"; for one of your own: {by_path.format(wrong[0])}" if by_path and suggestion is None else ""
+        self.faults.append(f"{_text(override)}: no such {group}{asked}{did_you_mean(suggestion, options)}")
         if suggestion is None:
             self._unknown.add(group)
             return None
         return self._parser.parse_override(f"{override.get_key_element()}={suggestion}")
+
+    def _meant(self, group: str, name: str, options: list[str]) -> str | None:
+        """The option that a wrong name most likely means: what is called so elsewhere, else the nearest in spelling."""
+        if OTHER_NAMES.get(name.lower()) in options:
+            return OTHER_NAMES[name.lower()]
+        folders = sorted(self.source.folders(group), reverse=True)  # the newest of a library first
+        inside = [f"{folder}/{name}" for folder in folders if name in (self._options(f"{group}/{folder}") or [])]
+        return inside[0] if inside else nearest(name, options)
 
     def apply(self, overrides: list[Override]) -> DictConfig | None:
         """The config with every override that fits; None where not even the group choices compose."""
@@ -235,6 +254,21 @@ class _Reviewer:
         return refuse(choice, group, package, knob, takers) if takers else None
 
 
+def malformed_key(text: str) -> str | None:
+    """What is wrong with the key of an override, whatever its value: nothing, blanks, or an empty part of it."""
+    key, equals, value = text.partition("=")
+    name = key.lstrip("+~").partition("@")[0]
+    if not key.strip("+~ ") and (equals or key):
+        return f"{text}: no key before the value; write key=value, for example loss=sigmoid"
+    if not equals or key.startswith("-"):
+        return None
+    if key != key.strip():
+        return f"{text}: no blanks around the equals sign: {key.strip()}={value.strip()}"
+    if "" in name.replace("/", ".").split("."):
+        return f"{text}: a part of the key is empty; write group.knob=value, for example loss.beta=0.2"
+    return None
+
+
 def _sweep_values(override: Override) -> list[str]:
     """Every choice of a list; of a range or an interval, the two ends."""
     if override.value_type == ValueType.INTERVAL_SWEEP:
@@ -257,6 +291,8 @@ def _needs_a_sweep(override: Override) -> str:
 
 def _unreadable(text: str) -> str:
     key, equals, value = text.partition("=")
+    if not text.strip():
+        return "'': an empty argument; write key=value, for example loss=sigmoid"
     if text.startswith("-"):
         return f"{text}: no such flag; a knob is written without dashes: key=value"
     if not equals:

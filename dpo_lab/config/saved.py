@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.config.check import ConfigError, find_faults
 from dpo_lab.config.experiment import Seeds
-from dpo_lab.config.overrides import review
+from dpo_lab.config.overrides import malformed_key, review
 from dpo_lab.config.source import Source
 from dpo_lab.paths import CONF_DIR
 from dpo_lab.resume import ResumeSettings
@@ -113,6 +113,9 @@ def _unresolved(config: Mapping[str, Any]) -> Iterator[str]:
 def _parse(overrides: Sequence[str]) -> list[Override]:
     parser, parsed, faults = OverridesParser.create(), [], []
     for text in overrides:
+        if fault := malformed_key(text):
+            faults.append(fault)
+            continue
         try:
             (override,) = parser.parse_overrides([text])
         except HydraException:

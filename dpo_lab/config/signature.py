@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
 from dpo_lab.config.spelling import nearest
 
@@ -79,7 +79,8 @@ def read_shape(annotation: Any) -> Signature | None:
     """The keys of a mapping that `annotation` declares, as a dataclass or a TypedDict; None for anything else."""
     if is_typeddict(annotation):
         hints = get_type_hints(annotation, include_extras=True)
-        return Signature({name: Knob(hint, name in annotation.__required_keys__) for name, hint in hints.items()})
+        bare = {name: get_args(hint)[0] if get_origin(hint) is NotRequired else hint for name, hint in hints.items()}
+        return Signature({name: Knob(hint, name in annotation.__required_keys__) for name, hint in bare.items()})
     if isinstance(annotation, type) and is_dataclass(annotation):
         hints = get_type_hints(annotation, include_extras=True)
         return Signature({f.name: Knob(hints[f.name], _has_no_default(f)) for f in fields(annotation)})

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -29,7 +31,22 @@ class Source:
         return ConfigLoaderImpl(config_search_path=path)
 
     def compose(self, overrides: list[str]) -> DictConfig:
-        return self.loader.load_configuration(self.config_name, [*self.searchpath, *overrides], RunMode.RUN)
+        """
+        Raises:
+            HydraException: the configs do not fit together, or a file of theirs is no YAML.
+        """
+        try:
+            return self.loader.load_configuration(self.config_name, [*self.searchpath, *overrides], RunMode.RUN)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise HydraException(f"a file of this name is no YAML in UTF-8: {error}") from error
+
+    @property
+    def has_primary(self) -> bool:
+        return self.loader.repository.config_exists(self.config_name)
+
+    def primaries(self) -> list[str]:
+        """Names of the configs that can be the primary one."""
+        return [name for name in self.options("") if not name.startswith("_")]
 
     def options(self, group: str) -> list[str]:
         """Names of the files of a config group; empty where there is no such group."""
@@ -37,3 +54,7 @@ class Source:
 
     def groups(self) -> list[str]:
         return [group for group in self.loader.list_groups("") if group != "hydra"]
+
+    def folders(self, group: str) -> list[str]:
+        """Names of the folders inside of a config group, as ``trl_1_16`` in ``loss``."""
+        return self.loader.list_groups(group)

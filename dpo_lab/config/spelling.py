@@ -7,10 +7,14 @@ from difflib import SequenceMatcher, get_close_matches
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The word of `known` that is most like `word`; None when none is at least `cutoff` (in [0, 1]) alike.
 
-    >>> nearest("sigmod", ["ipo", "sigmoid", "sft"])
-    'sigmoid'
+    Capitals do not count, nor does the ending of a file.
+
+    >>> nearest("sigmod", ["ipo", "sigmoid", "sft"]), nearest("IPO.yaml", ["ipo", "sigmoid"])
+    ('sigmoid', 'ipo')
     """
-    return next(iter(get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+    plain = {other.lower(): other for other in known}
+    found = get_close_matches(word.lower().removesuffix(".yaml"), list(plain), n=1, cutoff=cutoff)
+    return plain[found[0]] if found else None
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str | None:

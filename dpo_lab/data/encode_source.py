@@ -25,6 +25,7 @@ def encode_source(
     *,
     on_problem: OnProblem = "error",
     special_tokens: Sequence[str] = (),
+    unknown_id: int | None = None,
 ) -> EncodedDataset:
     """Token ids of `examples`, each pair with two different, non-empty responses that fit into `max_length`.
 
@@ -32,13 +33,15 @@ def encode_source(
 
     Counted in `report`: `zero_token_prompt`, `zero_token_response`, `eos_inside_response`, `overflow_dropped`,
     `prompt_fills_length`, `prompt_cut`, `prompt_end_cut`, `response_cut`, `answer_cut`, `identical_after_encoding`,
-    `identical_after_cut`, `boundary_merge`, `special_token_in_text`; and, where problems are dropped, `cannot_encode`.
+    `identical_after_cut`, `boundary_merge`, `special_token_in_text`, `unknown_token`; and, where problems are dropped,
+    `cannot_encode`.
 
     Args:
         encode: one `Encoded` an example, its responses in order.
         eos_id: the end-of-sequence token, which a response may have at its end only; None where there is none.
         on_problem: what happens to an example that `encode` refuses.
         special_tokens: texts that the tokenizer reads as one token of its own, to be noted where data holds them.
+        unknown_id: the token of text that the vocabulary lacks, likewise; None where it lacks none.
 
     Raises:
         DataError: for `on_overflow="error"`, with every example that does not fit; with every example that `encode`
@@ -56,6 +59,8 @@ def encode_source(
             )
         if find_special(example):
             report.count("special_token_in_text", source=example.source)
+        if unknown_id is not None and any(unknown_id in ids for ids in (tokens.prompt, *tokens.responses)):
+            report.count("unknown_token", source=example.source)
         report.count("boundary_merge", tokens.num_boundary_merges, example.source)
         sound = _drop_unsound(tokens, example, report, eos_id)
         if sound is None:

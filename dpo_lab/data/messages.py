@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unicodedata import category
 
 from dpo_lab.data.errors import RowError
 from dpo_lab.data.excerpt import excerpt
@@ -19,6 +20,9 @@ ROLES = {
     "observation": "tool",
 }
 """Every role that is understood, and the role it becomes."""
+
+INVISIBLE = frozenset({"Cf", "Zs", "Zl", "Zp"})
+"""Unicode's classes of signs that show nothing by themselves: zero-width spaces, joiners, marks of direction."""
 
 ShowImage = Callable[[Any, str], str]
 """Gives the hash by which a message names a picture, of what the data has for it (or of None) and its column."""
@@ -70,8 +74,13 @@ def read_text(value: Any, column: str, show: ShowImage = no_image) -> Text:
 
 
 def is_blank(text: Text) -> bool:
-    """Whether there is nothing but white space in `text`."""
-    return not "".join(contents(text)).strip()
+    r"""Whether nothing of `text` can be seen: white space, and signs without a width of their own.
+
+    >>> is_blank(" \n"), is_blank("\u200b\ufeff"), is_blank("a\u200b")
+    (True, True, False)
+    """
+    visible = "".join(contents(text)).strip()
+    return not visible or (not visible.isascii() and all(category(sign) in INVISIBLE for sign in visible))
 
 
 def shows_images(text: Text) -> bool:

@@ -10,7 +10,6 @@ from dpo_lab.data.messages import is_blank, no_image, read_text, shows_images
 from dpo_lab.data.rank import PairsRule, rank, rank_positions
 from dpo_lab.data.row import Row, read_label, read_numbers, read_probabilities
 from dpo_lab.data.split_prompt import split_prompt
-from dpo_lab.data.text_notes import notes
 from dpo_lab.types import Example, Text
 
 Count = Callable[[str], None]
@@ -33,8 +32,8 @@ def read_row(row: Row, pairs: PairsRule, source: str, count: Count = lambda reas
     schema = next((name for name in readers if row.has(name)), None)
     schema = schema or next((name for name in readers if name in row), "chosen")
     example = readers[schema](row, pairs, source, count)
-    for reason in (*row.images.notes, *notes(example)):
-        count(reason)
+    for note in row.images.notes:
+        count(note)
     return replace(example, images=row.images.files(example.prompt))
 
 

@@ -109,8 +109,8 @@ class Reader:
         example = read_row(row, self.pairs, source, reasons.append)
         for reason in reasons:
             self.report.count(reason, source=source)
-        if example.ranking is not None and example.scores and max(example.scores) > example.scores[0]:
-            self.report.count("score_against_pair", source=source)
+        for reason in _doubts(example):
+            self.report.count(reason, source=source)
         return example
 
     def _place(self, problem: RowError, values: Mapping[str, Any] | RowError, source: str) -> Problem:
@@ -156,6 +156,17 @@ class Reader:
                 if mapping != self.columns:
                     return mapping
         return None
+
+
+def _doubts(example: Example) -> Iterator[str]:
+    """What the numbers beside a pair say against it; reasons of `dpo_lab.data.reasons.REASONS`."""
+    if example.ranking is not None and example.scores:
+        if max(example.scores) > example.scores[0]:
+            yield "score_against_pair"
+        elif example.scores[0] in example.scores[1:]:
+            yield "scores_of_a_tie"
+    if any(probability < 0.5 for probability in example.win_probabilities or ()):
+        yield "probability_against_pair"
 
 
 def _advise(mapping: Mapping[str, str]) -> str:

@@ -69,6 +69,13 @@ REASONS: dict[str, Reason] = {
     "rare_item": Reason("dropped", "interaction", "of an item that fewer than data.min_item_users users met"),
     "short_history": Reason("dropped", "interaction", "of a user who met fewer than data.min_user_items items"),
     "no_name": Reason("dropped", "row", "an item that data.names_path does not name"),
+    "empty_after_cleaning": Reason("dropped", "row", "nothing is left of its prompt or of a response"),
+    "equal_after_cleaning": Reason("dropped", "row", "both responses have become the same"),
+    "repeated_row": Reason("dropped", "row", "another row that is kept says the same"),
+    "nearly_repeated_row": Reason("dropped", "row", "another row that is kept says nearly the same"),
+    "repeated_prompt": Reason("dropped", "row", "another row that is kept has the same prompt"),
+    "nearly_repeated_prompt": Reason("dropped", "row", "another row that is kept has nearly the same prompt"),
+    "unmatched_length": Reason("dropped", "row", "a pair without one of the other direction to match its lengths"),
     "overflow": Reason("dropped", "row", "longer than data.max_length"),
     "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),
     "prompt_fills_length": Reason("dropped", "row", "the prompt alone leaves no room in data.max_length"),
@@ -82,6 +89,8 @@ REASONS: dict[str, Reason] = {
     "prompt_end_cut": Reason("cut", "row", "the prompt was cut from the right, since its responses take no room"),
     "response_cut": Reason("cut", "row", "a response was cut from the right and has no end-of-sequence token"),
     "score_against_pair": Reason("noted", "row", "a rejected response with a higher score than the chosen one"),
+    "scores_of_a_tie": Reason("noted", "row", "chosen and rejected have the same score"),
+    "probability_against_pair": Reason("noted", "row", "a pair whose chosen response wins with less than one half"),
     "prompt_in_validation": Reason("noted", "row", "training row whose prompt is in the validation file too"),
     "prompt_in_test": Reason("noted", "row", "training or validation row whose prompt is in the test file too"),
     "duplicate_judgement": Reason("noted", "judgement", "an earlier row says the same of the same responses"),
@@ -91,6 +100,12 @@ REASONS: dict[str, Reason] = {
     "label_swapped": Reason("noted", "judgement", "says the opposite, as data.label_noise asks for"),
     "word_for_missing": Reason("noted", "row", "a text that is a word for a missing value alone: nan, None, null, ..."),
     "prompt_repeated": Reason("noted", "row", "every response begins with the prompt, which then stands there twice"),
+    "turns_out_of_order": Reason(
+        "noted",
+        "row",
+        "a chat prompt with two turns of one role in a row, a late system message or no turn of the user",
+    ),
+    "template_in_chat": Reason("noted", "row", "a chat message that holds the markup of a template, as '<|im_start|>'"),
     "chat_beside_text": Reason("noted", "row", "of the rarer kind, where some rows are chats and others plain text"),
     "replacement_character": Reason("noted", "row", "U+FFFD: text that was once read in a wrong encoding"),
     "mojibake": Reason("noted", "row", "UTF-8 that was once read as another encoding, as in 'cafÃ©'"),
@@ -99,6 +114,9 @@ REASONS: dict[str, Reason] = {
     "animated_image": Reason("noted", "image", "an animation, of which the first frame is shown"),
     "image_colours": Reason("noted", "image", "other colours than RGB: converted, transparency laid over white"),
     "special_token_in_text": Reason("noted", "row", "text that the tokenizer reads as a special token"),
+    "unknown_token": Reason(
+        "noted", "row", "text that the tokenizer has no token for, so that the model cannot see it"
+    ),
     "boundary_merge": Reason("noted", "response", "its first token would have merged with the end of the prompt"),
 }
 """Every reason that can be counted. Of a row that has several faults, the first found counts."""

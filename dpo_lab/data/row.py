@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dpo_lab.data.errors import RowError
+from dpo_lab.data.errors import DataError, RowError
 from dpo_lab.data.excerpt import excerpt
 from dpo_lab.data.images import Images, RowImages
 from dpo_lab.data.suggest import nearest_column
@@ -32,7 +32,7 @@ LABEL_WORDS = {"true": 1, "false": 0, "1": 1, "0": 0}
 
 
 class Row:
-    """One row of a file under our names. It remembers in `read` which of the file's columns were asked for."""
+    """One row of a file under our names. It remembers which of the file's columns were asked for."""
 
     def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str], images: Images | None = None):
         """
@@ -48,8 +48,13 @@ class Row:
         if gone:
             raise _missing(gone[0], values)
         self._values, self._columns = values, columns
-        self.read: set[str] = set()
+        self._read_as: dict[str, str] = {}
         self.images = RowImages(images or Images(None, None))
+
+    @property
+    def read(self) -> set[str]:
+        """The file's columns that were asked for."""
+        return set(self._read_as)
 
     def __contains__(self, name: str) -> bool:
         return self._columns.get(name, name) in self._values
@@ -59,10 +64,19 @@ class Row:
         return name in self and self._values[self._columns.get(name, name)] is not None
 
     def __getitem__(self, name: str) -> Any:
+        """
+        Raises:
+            RowError: `missing_column`.
+            DataError: the column was read under another of our names already, so that one of the two is wrong.
+        """
         if name not in self:
             raise _missing(name, self._values)
         theirs = self._columns.get(name, name)
-        self.read.add(theirs)
+        if (other := self._read_as.setdefault(theirs, name)) != name:
+            raise DataError(
+                f"data.columns: the file's column {theirs!r} would be read twice, as {other} and as {name}. Give each "
+                "of our names a column of its own."
+            )
         return self._values[theirs]
 
 

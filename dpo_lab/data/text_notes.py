@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+from dpo_lab.data.report import DataReport
 from dpo_lab.types import Example, Text
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -14,9 +16,32 @@ _WORDS_FOR_MISSING = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a
 _MESSAGE_START = re.compile(r"\s*\[\s*\{\s*[\"'](role|from|content|value)[\"']\s*:")
 
 
+_MARKUP = re.compile(
+    r"<\|(im_start|im_end|start_header_id|eot_id|user|assistant|system|end)\|>|\[/?INST\]|<(start|end)_of_turn>"
+)
+
+
+SHOWN = "\0images "
+"""Stands between a text and the hashes of what it shows, and in no text that is sound."""
+
+
 def contents(text: Text) -> list[str]:
     """The text itself, or that of each message."""
     return [text] if isinstance(text, str) else [message["content"] for message in text]
+
+
+def with_images(prompt: Text) -> str:
+    """The texts of its messages, one below the other, and behind them the hashes of the images that are shown.
+
+    So the same question of another image is another text.
+
+    >>> with_images([{"role": "user", "content": "What is it?", "images": [(0, "5e1f")]}])
+    'What is it?\\x00images 5e1f'
+    """
+    shown = [
+        sha256 for message in ([] if isinstance(prompt, str) else prompt) for _, sha256 in message.get("images", ())
+    ]
+    return "\n".join(contents(prompt)) + (SHOWN + " ".join(shown) if shown else "")
 
 
 def notes(example: Example) -> Iterator[str]:
@@ -32,6 +57,12 @@ def notes(example: Example) -> Iterator[str]:
         if has_mojibake(text):
             yield "mojibake"
     prompt = example.prompt
+    if not isinstance(prompt, str) and _is_out_of_order([message["role"] for message in prompt]):
+        yield "turns_out_of_order"
+    if any(
+        not isinstance(part, str) and _MARKUP.search("\n".join(contents(part))) for part in (prompt, *example.responses)
+    ):
+        yield "template_in_chat"
     responses = [response for response in example.responses if isinstance(response, str)]
     if isinstance(prompt, str) and len(responses) == len(example.responses):
         stripped = prompt.strip()
@@ -42,6 +73,13 @@ def notes(example: Example) -> Iterator[str]:
         yield "word_for_missing"
     if any(_bare(example.responses[a]) == _bare(example.responses[b]) for a, b in example.pairs):
         yield "same_but_for_white_space"
+
+
+def count_notes(examples: Sequence[Example], report: DataReport) -> None:
+    """Count `notes` of each of `examples`, as it stands."""
+    for example in examples:
+        for reason in notes(example):
+            report.count(reason, source=example.source)
 
 
 def has_mojibake(text: str) -> bool:
@@ -64,6 +102,12 @@ def is_serialised_chat(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return all(isinstance(message, dict) and {"role", "from"} & message.keys() for message in messages)
+
+
+def _is_out_of_order(roles: list[str]) -> bool:
+    """Of the roles of a prompt. Tools may answer several times in a row."""
+    again = any(role == other != "tool" for role, other in pairwise(roles))
+    return again or "user" not in roles or any(role in ("system", "developer") for role in roles[1:])
 
 
 def _was_utf8(text: str) -> bool:

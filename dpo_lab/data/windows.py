@@ -1,8 +1,8 @@
 """The loader: one element is everything one optimizer step sees."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from typing import final
+from typing import NamedTuple, final
 
 from dpo_lab.data.batch import Collate, Item
 from dpo_lab.data.encoded import EncodedDataset
@@ -12,11 +12,28 @@ from dpo_lab.data.view import View
 from dpo_lab.types import Window
 
 
+class Warmup(NamedTuple):
+    """Items of the first step of a run, and after how many steps they are as many as they will be."""
+
+    initial: int
+    num_steps: int
+
+    def size_at(self, step: int, full: int) -> int:
+        """Items of step `step`, counted from 0, on the way to `full`, rounded down.
+
+        >>> [Warmup(2, 3).size_at(step, 8) for step in range(5)]
+        [2, 4, 6, 8, 8]
+        """
+        if step >= self.num_steps:
+            return full
+        return self.initial + (full - self.initial) * step // self.num_steps
+
+
 class WindowLoader:
     """Windows of `global_batch_size` items, in an order that is a pure function of (seed, epoch).
 
-    With `global_batch_tokens` a window ends before that where its tokens are as many; how many windows an epoch has
-    then depends on its order, so on the epoch.
+    With `global_batch_tokens` a window ends before that where its tokens are as many. With `initial_batch_size` the
+    first windows of the run are smaller. How many windows an epoch has then depends on the epoch.
 
     One pass of ``for`` ends with an epoch. The last window of an epoch is smaller where the items do not divide;
     none is dropped. A pass goes on where the one before stopped, be it in another process (`state_dict`): so no
@@ -34,6 +51,8 @@ class WindowLoader:
         shuffle: bool,
         global_batch_size: int,
         global_batch_tokens: int | None = None,
+        initial_batch_size: int | None = None,
+        batch_warmup_steps: int | None = None,
         micro_batch_size: int | None = None,
         micro_batch_tokens: int | None = None,
         is_continued: bool = True,
@@ -46,6 +65,9 @@ class WindowLoader:
             global_batch_size: items an optimizer step, over all ranks.
             global_batch_tokens: tokens an optimizer step, over all ranks: of each item its prompt once and its
                 responses. An item with more than that is a step of its own. None: any number.
+            initial_batch_size: items of the first step; from there they rise evenly, and are `global_batch_size` after
+                `batch_warmup_steps` steps. None: no warm-up.
+            batch_warmup_steps: 1 or more with `initial_batch_size`, else None.
             micro_batch_size: items this rank computes at a time; None: its whole share of the window.
             micro_batch_tokens: tokens it computes at a time, each prompt counted once; an item with more than that is
                 computed alone. None: any number.
@@ -63,11 +85,17 @@ class WindowLoader:
         self.global_batch_size, self.global_batch_tokens = global_batch_size, global_batch_tokens
         self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
         self.rank, self.num_ranks = rank, num_ranks
+        self._warmup = Warmup(initial_batch_size or global_batch_size, batch_warmup_steps or 0)
         self._bounds = window_bounds(len(self.items), global_batch_size, num_ranks)
+        if self._warmup.initial < num_ranks:
+            raise DataError(
+                f"trainer.initial_batch_size={self._warmup.initial} gives not each of {num_ranks} ranks an item."
+            )
         if global_batch_tokens is not None:
             self._sizes = [dataset.num_tokens([item]) for item in self.items]
-            self._bounds_of_epoch: tuple[int, list[tuple[int, int]]] | None = None
-            self._least = max(num_ranks, 1)
+        self._warming: dict[int, list[tuple[int, int]]] = {}
+        self._newest: dict[int, list[tuple[int, int]]] = {}
+        self._least = max(num_ranks, 1)
         self._epoch, self._position = 0, 0
         self.is_continued = is_continued
 
@@ -77,7 +105,7 @@ class WindowLoader:
 
     def num_windows(self, num_epochs: int) -> int:
         """Optimizer steps of the first `num_epochs` epochs."""
-        if self.global_batch_tokens is None:
+        if self.global_batch_tokens is None and self._warmup.num_steps == 0:
             return num_epochs * len(self._bounds)
         return sum(len(self._bounds_in(epoch)) for epoch in range(num_epochs))
 
@@ -136,13 +164,35 @@ class WindowLoader:
 
     def _bounds_in(self, epoch: int) -> list[tuple[int, int]]:
         """(start, stop) of each window of an epoch."""
-        if self.global_batch_tokens is None:
+        before = self._steps_before(epoch)
+        is_warming = before < self._warmup.num_steps
+        if self.global_batch_tokens is None and not is_warming:
             return self._bounds
-        if self._bounds_of_epoch is None or self._bounds_of_epoch[0] != epoch:
-            sizes = [self._sizes[index] for index in self._order(epoch)]
-            bounds = token_bounds(sizes, self.global_batch_tokens, self.global_batch_size, self._least)
-            self._bounds_of_epoch = epoch, bounds
-        return self._bounds_of_epoch[1]
+        kept = self._warming if is_warming else self._newest
+        if epoch not in kept:
+            if kept is self._newest:
+                kept.clear()
+            kept[epoch] = self._find_bounds(epoch, before)
+        return kept[epoch]
+
+    def _find_bounds(self, epoch: int, before: int) -> list[tuple[int, int]]:
+        def most_items(number: int) -> int:
+            return self._warmup.size_at(before + number, self.global_batch_size)
+
+        if self.global_batch_tokens is None:
+            num = len(self.items)
+            return token_bounds([1] * num, num, most_items, self._least)
+        sizes = [self._sizes[index] for index in self._order(epoch)]
+        return token_bounds(sizes, self.global_batch_tokens, most_items, self._least)
+
+    def _steps_before(self, epoch: int) -> int:
+        """Optimizer steps of the epochs before `epoch`; no further than the warm-up."""
+        steps = 0
+        for earlier in range(epoch):
+            if steps >= self._warmup.num_steps:
+                break
+            steps += len(self._bounds_in(earlier))
+        return steps
 
     def _window(self, order: list[int], bounds: tuple[int, int]) -> Window:
         start, stop = bounds
@@ -208,18 +258,21 @@ def window_bounds(num_items: int, global_batch_size: int, num_ranks: int) -> lis
     return list(zip(starts, [*starts[1:], num_items], strict=True))
 
 
-def token_bounds(sizes: Sequence[int], most_tokens: int, most_items: int, num_ranks: int) -> list[tuple[int, int]]:
+def token_bounds(
+    sizes: Sequence[int], most_tokens: int, most_items: Callable[[int], int], num_ranks: int
+) -> list[tuple[int, int]]:
     """(start, stop) of windows of items of so many tokens, in order, each as large as both bounds allow.
 
-    No window has fewer items than ranks, whatever their tokens; a tail with fewer joins the window before it.
+    `most_items` is asked for the number of the window. No window has fewer items than ranks, whatever their tokens; a
+    tail with fewer joins the window before it.
 
-    >>> token_bounds([3, 4, 9, 1, 1, 1, 1], 8, 3, 1)
+    >>> token_bounds([3, 4, 9, 1, 1, 1, 1], 8, lambda number: 3, 1)
     [(0, 2), (2, 3), (3, 6), (6, 7)]
     """
     bounds, start, total = [], 0, 0
     for at, size in enumerate(sizes):
         num = at - start
-        if num >= num_ranks and (num == most_items or total + size > most_tokens):
+        if num >= num_ranks and (num >= most_items(len(bounds)) or total + size > most_tokens):
             bounds.append((start, at))
             start, total = at, 0
         total += size

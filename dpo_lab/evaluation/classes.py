@@ -1,5 +1,7 @@
 """Measures of decisions between classes, from what a model gave each class and which was right."""
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -39,15 +41,62 @@ def macro_f1(counts: Confusion) -> float:
     return float(class_f1(counts)[counts.sum(1) > 0].mean())
 
 
-def calibration_error(confidence: Float[np.ndarray, " n"], is_right: Float[np.ndarray, " n"]) -> float:
+class Bin(NamedTuple):
+    """Decisions whose probability is in ``[low, high)``, in the last bin ``[low, high]``.
+
+    `confidence` is the mean of the probabilities that were given to what was decided, `accuracy` the share of right
+    decisions; both nan where there is none.
+    """
+
+    low: float
+    high: float
+    num: int
+    confidence: float
+    accuracy: float
+
+
+def calibration_bins(confidence: Float[np.ndarray, " n"], is_right: Float[np.ndarray, " n"]) -> list[Bin]:
+    """Decisions in `NUM_BINS` bins of equal width, by the probability that was given to what was decided."""
+    numbers = _bin_numbers(confidence)
+    bins = []
+    for number in range(NUM_BINS):
+        inside = numbers == number
+        means = [float(values[inside].mean()) if inside.any() else float("nan") for values in (confidence, is_right)]
+        bins.append(Bin(number / NUM_BINS, (number + 1) / NUM_BINS, int(inside.sum()), *means))
+    return bins
+
+
+def calibration_error(
+    confidence: Float[np.ndarray, " n"],
+    is_right: Float[np.ndarray, " n"],
+    times: Int[np.ndarray, " n"] | None = None,
+) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv 1706.04599), in [0, 1].
 
     Decisions fall into `NUM_BINS` bins of equal width by the probability that was given to what was decided; the mean,
     weighted by size, of how far the mean probability of a bin is from its share of right decisions.
+
+    Args:
+        times: how often each decision counts; once where None.
     """
-    bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
-    gaps = [abs(float((confidence - is_right)[bins == number].sum())) for number in range(NUM_BINS)]
-    return sum(gaps) / len(confidence)
+    counted = np.ones(len(confidence)) if times is None else times
+    gaps = np.bincount(_bin_numbers(confidence), weights=counted * (confidence - is_right), minlength=NUM_BINS)
+    return float(np.abs(gaps).sum() / counted.sum())
+
+
+def _bin_numbers(confidence: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+
+
+def brier_scores(gold: Int[np.ndarray, " n"], probability: Float[np.ndarray, " n classes"]) -> Float[np.ndarray, " n"]:
+    """Of each text the sum over classes of (probability - whether it is the gold one)^2, in [0, 2] (Brier 1950).
+
+    >>> brier_scores(np.array([0]), np.array([[0.5, 0.25, 0.25]])).tolist()  # 0.25 + 0.0625 + 0.0625
+    [0.375]
+    """
+    is_gold = np.zeros_like(probability)
+    is_gold[np.arange(len(gold)), gold] = 1.0
+    return ((probability - is_gold) ** 2).sum(1)
 
 
 def class_measures(gold: Int[np.ndarray, " n"], log_probs: Float[np.ndarray, " n classes"]) -> dict[str, float]:

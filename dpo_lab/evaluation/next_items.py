@@ -1,8 +1,9 @@
 """What a recommender makes of held-out items: each ranked in the whole catalogue, beside what popularity gives."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,23 +26,56 @@ def next_item_measure(policy: Recommender, source: DataSource) -> Measure:
     Ranked is the whole catalogue without what the history holds. ``popularity/...`` are the same measures of the
     ranking by how often training histories hold an item. Nothing where no example has a single next item.
     """
-    asked: dict[str, list[Encoded]] = {}
     popularity = cache(lambda: _popularity(policy, source))
+    histories = cache(lambda name: _histories(policy, source, name))
 
     def measure(name: str) -> dict[str, float]:
-        if name not in asked:
-            pairs = zip(source.sets[name], policy.encode(source.sets[name]), strict=True)
-            asked[name] = [one for example, encoded in pairs if (one := _single_next(example, encoded)) is not None]
-        histories = asked[name]
-        if not histories:
+        found = _rank(policy, source, histories(name), popularity)
+        if found is None:
             return {}
-        target = torch.tensor([one.responses[0][0] for one in histories])
-        excluded = _excluded(histories, len(policy.catalogue))
-        own = _summary(ranks_of(_scores(policy, histories, source.max_length), target, excluded))
-        popular = _summary(ranks_of(popularity().expand(len(histories), -1), target, excluded))
-        return own | {f"popularity/{name}": value for name, value in popular.items()}
+        popular = _summary(found.popularity_ranks)
+        return _summary(found.ranks) | {f"popularity/{name}": value for name, value in popular.items()}
 
     return measure
+
+
+class RankedItems(NamedTuple):
+    """Of each history, named by `sources`: the item that came next, and its place in the ranking of the policy and in
+    that by popularity; 1 is the best."""
+
+    sources: list[str]
+    target: Int[Tensor, " n"]
+    ranks: Int[Tensor, " n"]
+    popularity_ranks: Int[Tensor, " n"]
+
+
+def ranked_items(policy: Recommender, source: DataSource, name: str) -> RankedItems | None:
+    """How one of the sets of `source` is ranked now; None where no example of it has a single next item."""
+    return _rank(policy, source, _histories(policy, source, name), lambda: _popularity(policy, source))
+
+
+class _Histories(NamedTuple):
+    sources: list[str]
+    encoded: list[Encoded]
+
+
+def _histories(policy: Recommender, source: DataSource, name: str) -> _Histories:
+    pairs = zip(source.sets[name], policy.encode(source.sets[name]), strict=True)
+    found = [(example.source, one) for example, encoded in pairs if (one := _single_next(example, encoded)) is not None]
+    return _Histories([place for place, _ in found], [one for _, one in found])
+
+
+def _rank(
+    policy: Recommender, source: DataSource, histories: _Histories, popularity: Callable[[], Tensor]
+) -> RankedItems | None:
+    encoded = histories.encoded
+    if not encoded:
+        return None
+    target = torch.tensor([one.responses[0][0] for one in encoded])
+    excluded = _excluded(encoded, len(policy.catalogue))
+    own = ranks_of(_scores(policy, encoded, source.max_length), target, excluded)
+    popular = ranks_of(popularity().expand(len(encoded), -1), target, excluded)
+    return RankedItems(histories.sources, target, own, popular)
 
 
 def _single_next(example: Example, encoded: Encoded) -> Encoded | None:

@@ -7,7 +7,9 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
+
+from pydantic import AfterValidator
 
 from dpo_lab.errors import UserError
 from dpo_lab.logger.logger import Logger
@@ -25,14 +27,26 @@ FINISH_SECONDS = 300.0
 _EXIT_CODES: dict[Status, int] = {"finished": 0, "failed": 1, "interrupted": 130}
 
 
+def _project(name: str) -> str:
+    if not 0 < len(name) <= 128 or set(name) & set("/\\#?%:"):
+        raise ValueError("must be 1 to 128 characters, none of them / \\ # ? % :")
+    return name
+
+
+def _tag(text: str) -> str:
+    if not 0 < len(text) <= 64:
+        raise ValueError("must be 1 to 64 characters")
+    return text
+
+
 def wandb(
     *,
     mode: Mode = "auto",
-    project: str = "dpo-lab",
+    project: Annotated[str, AfterValidator(_project)] = "dpo-lab",
     entity: str | None = None,
     group: str | None = None,
     job_type: str = "train",
-    tags: list[str] | None = None,
+    tags: list[Annotated[str, AfterValidator(_tag)]] | None = None,
     samples: bool = True,
     record: bool = True,
     every_n_steps: PositiveInt = 1,

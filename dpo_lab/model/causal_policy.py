@@ -35,6 +35,7 @@ class CausalLM(TransformersPolicy):
     """
 
     kind: ClassVar[ModelKind] = CAUSAL_LM
+    writes_text: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from dpo_lab.errors import UserError
-from dpo_lab.model.positions import known_positions
+from dpo_lab.model.positions import longest_text
 from dpo_lab.model.transformers_policy import TransformersPolicy
 
-UNBOUNDED = 10**6
 """Tokenizers that know of no limit give 10^30 or so."""
 
 
@@ -36,13 +35,7 @@ class EncoderPolicy(TransformersPolicy):
 
     @property
     def max_positions(self) -> int | None:
-        config = self.model.config.get_text_config()
-        limits = [known_positions(config)]
-        if limits[0] is not None and config.model_type in COUNT_FROM_PAD:
-            limits = [limits[0] - config.pad_token_id - 1]
-        if self.tokenizer.model_max_length < UNBOUNDED:
-            limits.append(self.tokenizer.model_max_length)
-        return min((limit for limit in limits if limit is not None), default=None)
+        return longest_text(self.model.config.get_text_config(), self.tokenizer)
 
     @property
     def longest_row(self) -> int | None:
@@ -70,12 +63,6 @@ class EncoderPolicy(TransformersPolicy):
         special = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
         content = json.dumps({"tokenizer": state, "special": special, **parts}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
-
-
-COUNT_FROM_PAD = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
-)
-"""Kinds of model whose first position stands behind that of the padding id: they know fewer than their table has."""
 
 
 def special_ends(tokenizer: Any) -> tuple[int, int]:

@@ -97,6 +97,21 @@ def load_model(
     return model, tokenizer, rates
 
 
+def read_config(path: str, kind: ModelKind, revision: str | None = None) -> Any:
+    """transformers' config of the model at `path`; no weight is loaded.
+
+    Raises:
+        UserError: as of `load_model`.
+    """
+    place = _find(path, revision)
+    import transformers
+
+    try:
+        return transformers.AutoConfig.from_pretrained(place, revision=revision or "main")
+    except Exception as error:
+        raise UserError(f"model {path!r} cannot be loaded as a {kind.words}: {reason_of(error)}") from error
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """transformers lists weights that are missing or of another shape, be they wanted or not; we say which are not."""

@@ -24,10 +24,12 @@ class Policy(ABC, nn.Module):
 
     `num_decisions` of every response; None where responses differ in length. `cannot_give`: ingredients of a loss that
     responses of this kind have not, and why. `adapter`: what alone is trained in a model that stays as it is; None
-    where the whole model is. `tokenizer`: transformers' own; None where there is none.
+    where the whole model is. `tokenizer`: transformers' own; None where there is none. `writes_text`: whether a
+    response is text that the policy makes up, and so something to be judged against another.
     """
 
     num_decisions: ClassVar[int | None] = None
+    writes_text: ClassVar[bool] = False
     cannot_give: ClassVar[Mapping[str, str]] = {}
     adapter: Adapter | None = None
     tokenizer: Any | None = None

@@ -101,6 +101,11 @@ class AdapterOffReference(Reference):
         with self._evaluating(), self._exchanged():
             return self._policy.log_prob_and_choices(inputs)
 
+    @contextmanager
+    def as_policy(self) -> Iterator[Policy]:
+        with self._evaluating(), self._exchanged():
+            yield self._policy
+
     def _exchanged(self) -> AbstractContextManager[None]:
         return self._adapter.off() if self._start is None else self._adapter.replaced_by(self._start)
 

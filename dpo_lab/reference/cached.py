@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import final
 
@@ -92,6 +93,9 @@ class CachedReference(Reference):
         """Computed: whole distributions are not kept, at one number for each word of the vocabulary."""
         self.num_forward_passes += 1
         return self._awake().log_prob_and_choices(inputs)
+
+    def as_policy(self) -> AbstractContextManager[Policy]:
+        return self._awake().as_policy()
 
     def to(self, device: torch.device) -> None:
         """Have it compute on `device`, to which weights are moved when something has to be computed."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 import torch
@@ -84,6 +85,9 @@ class EmaReference(MovingReference):
     def _round(self) -> None:
         for name, tensor in self._wide.items():
             self._held[name].copy_(tensor)
+
+    def as_policy(self) -> AbstractContextManager[Policy]:
+        return nullcontext(self._policy)
 
     def to(self, device: torch.device) -> None:
         self._policy.to(device)

@@ -1,6 +1,7 @@
 """A reference that never moves."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, final
 
@@ -72,6 +73,9 @@ class FrozenReference(Reference):
     def log_prob_and_choices(self, inputs: Inputs) -> tuple[LogProbs, Choices]:
         self.num_forward_passes += 1
         return self._policy.log_prob_and_choices(inputs)
+
+    def as_policy(self) -> AbstractContextManager[Policy]:
+        return nullcontext(self._policy)
 
     def to(self, device: torch.device) -> None:
         self._policy.to(device)

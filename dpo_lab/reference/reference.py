@@ -1,13 +1,14 @@
 """What every reference gives."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from dpo_lab.model.policy import Inputs
+from dpo_lab.model.policy import Inputs, Policy
 from dpo_lab.reductions import Choices
 from dpo_lab.types import LogProbs
 
@@ -39,6 +40,14 @@ class Reference(ABC):
         Raises:
             TypeError: for a reference that is no distribution (`is_distribution`).
         """
+
+    def as_policy(self) -> AbstractContextManager[Policy]:
+        """The policy whose log-probabilities these are, to draw from while the block lasts and no longer.
+
+        Raises:
+            TypeError: for a reference that is no distribution (`is_distribution`).
+        """
+        raise TypeError(f"{type(self).__name__} is no distribution to draw from")
 
     @abstractmethod
     def to(self, device: torch.device) -> None:

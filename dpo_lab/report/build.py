@@ -6,6 +6,7 @@ from dpo_lab.report import more_sections, sections
 from dpo_lab.report.claims import Checked
 from dpo_lab.report.compare import compare_to_baseline
 from dpo_lab.report.content import Report
+from dpo_lab.report.evaluations import evaluation_section
 from dpo_lab.report.seed_streams import seed_streams_section
 from dpo_lab.report.study import Study
 from dpo_lab.report.winner import winner_section
@@ -21,6 +22,7 @@ def build_report(study: Study, title: str, checked: Sequence[Checked] = ()) -> R
         sections.cells_section(study),
         comparison,
         winner,
+        evaluation_section(study),
         more_sections.beta_section(study),
         sections.equal_kl_section(study),
         more_sections.curves_section(study),

@@ -47,8 +47,8 @@ class Comparison:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Losses and divergences are better low; everything else is better high."""
-    return metric.endswith(("loss", "/kl")) or "/loss/" in metric
+    """Losses, errors and divergences are better low; everything else is better high."""
+    return metric.endswith(("loss", "/kl", "_error", "/brier")) or "/loss/" in metric
 
 
 def compare_to_baseline(

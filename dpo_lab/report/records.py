@@ -12,6 +12,7 @@ import yaml
 from dpo_lab.errors import UserError
 from dpo_lab.report.statistics import Array
 from dpo_lab.run.claim import is_held
+from dpo_lab.run.evaluations import FOLDER, read_figures
 from dpo_lab.run.read import read_info, read_rows
 
 SWEEPS = ".sweeps"
@@ -83,6 +84,8 @@ def read_record(path: Path) -> RunRecord:
         config = {}
     overrides = _try(faults, "overrides.yaml", lambda: _read_yaml(path / "overrides.yaml"))
     metrics = _try(faults, "metrics.jsonl", lambda: _curves(read_rows(path / "metrics.jsonl"))) or {}
+    figures = _try(faults, FOLDER, lambda: read_figures(path)) or {}
+    metrics |= {name: Curve(np.array([one.step]), np.array([one.value])) for name, one in figures.items()}
     timing = _try(faults, "timing.jsonl", lambda: read_rows(path / "timing.jsonl")) or []
     return RunRecord(
         path=path,

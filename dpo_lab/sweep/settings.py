@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dpo_lab.ranges import PositiveInt
+from dpo_lab.ranges import NumThreads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,5 +19,5 @@ class SweepSettings:
     """
 
     on_error: Literal["continue", "stop"] = "continue"
-    cpus_per_job: PositiveInt = 1
+    cpus_per_job: NumThreads = 1
     objective: str | list[str] | None = None

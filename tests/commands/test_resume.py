@@ -5,7 +5,7 @@ import re
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,11 @@ def send(number: signal.Signals, times: int = 1) -> Callable[[], None]:
 def test_from_any_step_to_the_same_bits(kind: str, steps: tuple[int, ...], train: Train):
     """A run with a checkpoint at every step, put back to some of them: the middle and the end of an epoch, a step that
     is validated, the last."""
-    peaceful = train(*KINDS[kind], "trainer.checkpoint_every=1", "trainer.keep_last=9", runs="whole")
+    go_on_from(steps, train, *KINDS[kind])
+
+
+def go_on_from(steps: Iterable[int], train: Train, *overrides: str) -> Run:
+    peaceful = train(*overrides, "trainer.checkpoint_every=1", "trainer.keep_last=9", runs="whole")
     for step in steps:
         shutil.copytree("whole", f"from-{step}")
         folder = the_run(f"from-{step}").path
@@ -116,11 +120,26 @@ def test_from_any_step_to_the_same_bits(kind: str, steps: tuple[int, ...], train
             manifest_path(path).unlink()
         shutil.rmtree(folder / "model")
         write_json(folder / "run.json", {**read_run(folder).info, "status": "running"})
-        resumed = train(*KINDS[kind], "trainer.checkpoint_every=3", runs=f"from-{step}")
+        resumed = train(*overrides, "trainer.checkpoint_every=3", runs=f"from-{step}")
         assert compare(resumed.path, peaceful.path) == []
         assert [entry["step"] for entry in resumed.info["resumed"]] == [step]
         seconds = [row["seconds"] for row in resumed.timing]
         assert seconds[1:] == sorted(seconds[1:])  # the first row is from before training
+    return peaceful
+
+
+def test_what_moves_with_the_steps_goes_on_where_it_was(train: Train):
+    """A batch that grows from 2 to 8 in 3 steps, a weight that grows from 0.1 by 0.15 a step and is validated with."""
+    warmup = ("trainer.initial_batch_size=2", "trainer.batch_warmup_steps=3")
+    ramp = ("loss=mix", "loss.terms.penalty.final_weight=1", "loss.terms.penalty.ramp_steps=6")
+    run = go_on_from((2, 7), train, *warmup, *ramp)
+    rows = [row for row in run.metrics if "train/loss" in row]
+    assert [row["examples_seen"] for row in rows] == [2, 6, 12, 20, 28, 34, 42]
+    assert [row["train/loss_weight/penalty"] for row in rows] == pytest.approx([0.1 + 0.15 * step for step in range(7)])
+    for row in run.metrics[1:]:
+        for split in {"train", "val"} & {name.partition("/")[0] for name in row}:
+            weighted = row[f"{split}/loss/preference"] + (0.1 + 0.15 * (row["step"] - 1)) * row[f"{split}/loss/penalty"]
+            assert row[f"{split}/loss"] == pytest.approx(weighted)
 
 
 @pytest.mark.parametrize(

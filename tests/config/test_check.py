@@ -100,7 +100,6 @@ def test_each_kind_of_fault_is_named_by_its_key(cfg: dict[str, Any], key: str, v
         ("seeds", {"order": 3}),
         ("optimizer.whatever", [1, {"a": 2}]),
         ("seed", "${trainer.max_steps}"),
-        ("loss._partial_", True),
     ],
 )
 def test_what_is_allowed_passes(cfg: dict[str, Any], key: str, value: Any) -> None:

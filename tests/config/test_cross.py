@@ -25,6 +25,18 @@ def test_each_of_several_processes_has_an_item() -> None:
         assert not list(cross.every_process_has_items({"trainer": {"num_devices": num, "global_batch_size": 2}}))
 
 
+def test_a_warmup_of_the_batch_is_whole() -> None:
+    whole = {"global_batch_size": 8, "num_devices": 2, "initial_batch_size": 4, "batch_warmup_steps": 10}
+    assert not list(cross.batch_warmup_is_whole({"trainer": whole}))
+    assert not list(cross.batch_warmup_is_whole({"trainer": {**whole, "initial_batch_size": "x"}}))
+    [fault] = cross.batch_warmup_is_whole({"trainer": {**whole, "batch_warmup_steps": None}})
+    assert fault.startswith("trainer.batch_warmup_steps: is null beside trainer.initial_batch_size=4; ")
+    [fault] = cross.batch_warmup_is_whole({"trainer": {**whole, "initial_batch_size": 9}})
+    assert fault == "trainer.initial_batch_size: must be at most trainer.global_batch_size, which is 8, got 9"
+    [fault] = cross.batch_warmup_is_whole({"trainer": {**whole, "initial_batch_size": 1}})
+    assert fault == "trainer.initial_batch_size: must be at least trainer.num_devices, which is 2, got 1"
+
+
 def test_data_that_looks_like_a_file_exists(tmp_path: Path) -> None:
     there = tmp_path / "pairs.jsonl"
     there.write_text("")
@@ -130,6 +142,8 @@ def test_a_loss_that_borrows_has_a_neighbour() -> None:
     [fault] = cross.borrowing_has_a_neighbour({"loss": loss, "trainer": {"global_batch_size": 1}})
     assert fault.startswith("trainer.global_batch_size: loss borrows responses from the other items")
     assert not list(cross.borrowing_has_a_neighbour({"loss": loss, "trainer": {"global_batch_size": 2}}))
+    grows = {"global_batch_size": 8, "initial_batch_size": 1}
+    assert len(list(cross.borrowing_has_a_neighbour({"loss": loss, "trainer": grows}))) == 1
     sigmoid = {"_target_": "dpo_lab.loss.sigmoid.sigmoid"}
     assert not list(cross.borrowing_has_a_neighbour({"loss": sigmoid, "trainer": {"global_batch_size": 1}}))
 

@@ -107,6 +107,9 @@ REFUSED: dict[str, Bad] = {
     "a mapping to a column that is not there": Bad(
         "a.jsonl", lines({**GOOD, "questions": "p"}), ("no column 'question'", "'questions'"), {"prompt": "question"}
     ),
+    "two of our names for one column": Bad(
+        "a.jsonl", second(), ("'chosen' would be read twice, as chosen and as prompt",), {"prompt": "chosen"}
+    ),
     "a mapping of a name that is not ours": Bad("a.jsonl", second(), ("data.columns maps promt",), {"promt": "x"}),
     "white space around a name": Bad(
         "a.csv", b"prompt, chosen, rejected\np,a,b\n", ('{chosen: " chosen", rejected: " rejected"}',)
@@ -135,6 +138,9 @@ REFUSED: dict[str, Bad] = {
     # Nothing to learn from.
     "an empty response": Bad("a.jsonl", second(chosen=""), (ROW_2, "column 'chosen'", "empty_response", "''")),
     "white space for a response": Bad("a.jsonl", second(rejected=" \u00a0\n"), (ROW_2, "'rejected'", "empty_response")),
+    "signs without a width for a response": Bad(
+        "a.jsonl", second(chosen="\u200b\u200d\ufeff"), (ROW_2, "column 'chosen'", "empty_response")
+    ),
     "no message": Bad(
         "a.jsonl", second(prompt=[USER], chosen=[], rejected=[TWO]), (ROW_2, "'chosen'", "empty_response")
     ),
@@ -333,6 +339,21 @@ NOTED: dict[str, Bad] = {
     "text that was lost": Bad("a.jsonl", second(chosen="caf\ufffd"), ("replacement_character", ROW_2)),
     "a byte order mark inside": Bad("a.jsonl", second(chosen="\ufeffa"), ("byte_order_mark_inside", ROW_2)),
     "a score against the pair": Bad("a.jsonl", second(chosen_score=1, rejected_score=2), ("score_against_pair", ROW_2)),
+    "equal scores of a pair": Bad("a.jsonl", second(chosen_score=1, rejected_score=1), ("scores_of_a_tie", ROW_2)),
+    "a probability against the pair": Bad("a.jsonl", second(probability=0.2), ("probability_against_pair", ROW_2)),
+    "two turns of the user": Bad(
+        "a.jsonl", lines(CHAT, {**CHAT, "prompt": [USER, {**USER, "content": "Ho"}]}), ("turns_out_of_order", ROW_2)
+    ),
+    "a late system message": Bad(
+        "a.jsonl",
+        lines(CHAT, {**CHAT, "prompt": [USER, {"role": "system", "content": "Be kind."}]}),
+        ("turns_out_of_order", ROW_2),
+    ),
+    "a template inside of a chat": Bad(
+        "a.jsonl",
+        lines(CHAT, {**CHAT, "prompt": [{**USER, "content": "<|im_start|>user\nHi<|im_end|>"}]}),
+        ("template_in_chat", ROW_2),
+    ),
     "a response twice in a list": Bad(
         "a.jsonl", lines({"prompt": "p", "ranked": ["a", "b", "a"]}), ("repeated_response", "a.jsonl row 1")
     ),

@@ -184,6 +184,14 @@ def test_special_tokens_inside_of_text_are_noted():
     assert (report.counts["special_token_in_text"], report.places["special_token_in_text"]) == (1, ["a row 2"])
 
 
+def test_text_without_a_token_is_noted():
+    """Token 97 ("a") stands for whatever the vocabulary lacks."""
+    report = DataReport()
+    rows = [pair("p", "b$", "c$"), replace(pair("p", "d$", "xay$"), source="a row 2")]
+    assert len(encode_source(rows, encode, 9, "drop", report, EOS, unknown_id=97)) == 2
+    assert (report.counts["unknown_token"], report.places["unknown_token"]) == (1, ["a row 2"])
+
+
 def test_spans_behind_the_cut_go_with_their_pairs():
     """Head of 2, passage of 4, tail of 1; 6 tokens leave the passage 3: the span (4, 5) ends behind the cut."""
     tokens = Encoded((1, 3, 10, 11, 12, 13, 2), ((2, 3), (4, 5), (4, 4)), num_head=2, num_tail=1, kind="span")

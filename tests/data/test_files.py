@@ -158,8 +158,8 @@ def test_demonstrations_of_single_labels_are_the_desirable_ones(tmp_path: Path):
 def test_score_that_contradicts_its_pair_is_noted(tmp_path: Path):
     rows = [{**GOOD[score], "chosen_score": 1, "rejected_score": score} for score in (0, 1, 2)]
     source = files(path=write(tmp_path / "a.jsonl", rows), validation_fraction=0.0)
-    assert source.report.counts == {"score_against_pair": 1}
-    assert source.report.places == {"score_against_pair": ["a.jsonl row 3"]}
+    assert source.report.counts == {"scores_of_a_tie": 1, "score_against_pair": 1}
+    assert source.report.places == {"scores_of_a_tie": ["a.jsonl row 2"], "score_against_pair": ["a.jsonl row 3"]}
 
 
 def test_rows_of_several_schemas_in_one_file(tmp_path: Path):

@@ -12,10 +12,13 @@ from PIL import Image
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.files import files
+from dpo_lab.data.preparation import Preparation
 from dpo_lab.data.row_fingerprint import row_fingerprint
 from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
 from dpo_lab.image_files import MAX_PIXELS, UnusableImageError, examine_image, hash_image, load_image
+from dpo_lab.prepare.clean import clean
+from dpo_lab.prepare.drop_duplicates import drop_duplicates
 from dpo_lab.types import Example, ImageFile
 
 ANSWERS = {"chosen": "Red.", "rejected": "Blue."}
@@ -144,7 +147,7 @@ def test_pictures_inside_of_a_file_are_kept_by_their_contents(folder: Path):
     rows = [{"prompt": "Which colour?", **ANSWERS, "images": [{"bytes": picture(RED), "path": "0.png"}]}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "rows.parquet")
     path, store = str(folder / "rows.parquet"), folder / "cache"
-    example = only(files(store, path=path, validation_fraction=0.0))
+    example = only(files(cache_dir=store, path=path, validation_fraction=0.0))
     assert example.prompt == [ASKED]
     assert Path(example.images[0].path).parent.parent == store / "images"
     assert load_image(example.images[0]).getpixel((0, 0)) == RED
@@ -227,3 +230,23 @@ def loaded(content: bytes) -> Image.Image:
 
 def pixel_of(content: bytes) -> Any:
     return loaded(content).getpixel((0, 0))
+
+
+def test_cleaning_leaves_pictures_between_their_texts(folder: Path):
+    """Two blanks become one, and the picture behind them stands one character earlier."""
+    row = {"prompt": "See  this: <image> What is  it? ", "image": "red.png"}
+    steps = Preparation({"clean": clean(whitespace="collapse")})
+    path = folder / "rows.jsonl"
+    path.write_text(json.dumps({**ANSWERS, **row}) + "\n")
+    example = only(files(steps, path=str(path), validation_fraction=0.0))
+    assert example.prompt == [
+        {"role": "user", "content": "See this:  What is it?", "images": [(10, SHA_RED)]},
+    ]
+
+
+def test_rows_that_differ_in_their_picture_alone_are_no_duplicates(folder: Path):
+    rows = [{"prompt": "Which colour is this?", "image": name} for name in ("red.png", "more/blue.png", "red.png")]
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps({**ANSWERS, **row}) + "\n" for row in rows))
+    source = files(Preparation({"once": drop_duplicates(near=True)}), path=str(path), validation_fraction=0.0)
+    assert [example.images[0].sha256 for example in source.train] == [SHA_RED, SHA_BLUE]

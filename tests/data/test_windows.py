@@ -1,5 +1,6 @@
+import math
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 import pytest
@@ -84,18 +85,42 @@ def test_windows_by_tokens_by_hand():
     assert numbers(few) == [[0, 1], [2, 3], [4]]
 
 
+def test_batch_warmup_by_hand():
+    """2, then 2 + 3 // 2 = 3, then 5 a step: 2 + 3 + 2 in the first epoch of 7, 5 + 2 in every later one."""
+    loader = of_sizes([3] * 7, shuffle=False, global_batch_size=5, initial_batch_size=2, batch_warmup_steps=2)
+    assert [numbers(loader) for _ in range(3)] == [[[0, 1], [2, 3, 4], [5, 6]], *[[[0, 1, 2, 3, 4], [5, 6]]] * 2]
+    assert [loader.num_windows(num) for num in (1, 2, 3)] == [3, 5, 7]
+
+
+def test_batch_warmup_may_last_for_epochs():
+    """1 + 5 * step // 5 items: 1 + 2 in the first epoch of 3 items, 3 in the second; then 4, so that all 3 are one."""
+    loader = of_sizes([3] * 3, shuffle=False, global_batch_size=6, initial_batch_size=1, batch_warmup_steps=5)
+    assert [numbers(loader) for _ in range(4)] == [[[0], [1, 2]], [[0, 1, 2]], [[0, 1, 2]], [[0, 1, 2]]]
+
+
+def test_batch_warmup_gives_each_rank_an_item():
+    with pytest.raises(DataError, match=r"trainer\.initial_batch_size=1 gives not each of 2 ranks an item"):
+        of_sizes([3] * 7, global_batch_size=5, initial_batch_size=1, batch_warmup_steps=2, num_ranks=2)
+
+
 @given(
     sizes=st.lists(st.integers(3, 12), min_size=1, max_size=20),
-    tokens=st.integers(1, 40),
+    tokens=st.one_of(st.none(), st.integers(1, 40)),
+    warmup=st.one_of(st.none(), st.tuples(st.integers(1, 8), st.integers(1, 9))),
     most=st.integers(1, 8),
     num_epochs=st.integers(1, 3),
     stop=st.integers(0, 60),
 )
-def test_windows_by_tokens_lose_and_repeat_nothing(
-    sizes: list[int], tokens: int, most: int, num_epochs: int, stop: int
+def test_windows_of_varying_size_lose_and_repeat_nothing(
+    sizes: list[int], tokens: int | None, warmup: tuple[int, int] | None, most: int, num_epochs: int, stop: int
 ):
-    """Whatever the epoch's order, and wherever a pass is stopped and gone on with; as large as both bounds allow."""
+    """Whatever the epoch's order, and wherever a pass is stopped and gone on with; as large as all bounds allow."""
     knobs: dict[str, Any] = {"global_batch_tokens": tokens, "global_batch_size": most}
+    initial, num_steps = (most, 0) if warmup is None else (min(warmup[0], most), warmup[1])
+    if warmup is not None:
+        knobs |= {"initial_batch_size": initial, "batch_warmup_steps": num_steps}
+    most_at = chain((initial + (most - initial) * step // num_steps for step in range(num_steps)), repeat(most))
+    most_tokens = math.inf if tokens is None else tokens
     loader = of_sizes(sizes, **knobs)
     epochs = []
     for _ in range(num_epochs):
@@ -106,9 +131,9 @@ def test_windows_by_tokens_lose_and_repeat_nothing(
     for windows in epochs:
         assert sorted(chain.from_iterable(windows)) == list(range(len(sizes)))
         for window, after in zip(windows, [*windows[1:], None], strict=True):
-            total = sum(sizes[item] for item in window)
-            assert len(window) <= most and (total <= tokens or len(window) == 1)
-            assert after is None or len(window) == most or total + sizes[after[0]] > tokens
+            total, most_items = sum(sizes[item] for item in window), next(most_at)
+            assert len(window) <= most_items and (total <= most_tokens or len(window) == 1)
+            assert after is None or len(window) == most_items or total + sizes[after[0]] > most_tokens
     whole = list(chain.from_iterable(epochs))
     first, second = of_sizes(sizes, **knobs), of_sizes(sizes, **knobs)
     stop = min(stop, len(whole) - 1)
@@ -120,7 +145,7 @@ def test_windows_by_tokens_lose_and_repeat_nothing(
 
 @given(sizes=st.lists(st.integers(1, 9), min_size=3, max_size=20), tokens=st.integers(1, 20), ranks=st.integers(1, 3))
 def test_each_rank_has_an_item_of_every_window_by_tokens(sizes: list[int], tokens: int, ranks: int):
-    bounds = token_bounds(sizes, tokens, 5, ranks)
+    bounds = token_bounds(sizes, tokens, lambda number: 5, ranks)
     assert [stop for _, stop in bounds[:-1]] == [start for start, _ in bounds[1:]]
     assert (bounds[0][0], bounds[-1][1]) == (0, len(sizes))
     assert all(stop - start >= ranks for start, stop in bounds)

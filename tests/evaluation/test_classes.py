@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_lab.evaluation.classes import accuracy, calibration_error, class_f1, class_measures, confusion_counts, macro_f1
+from dpo_lab.evaluation.classes import (
+    accuracy,
+    brier_scores,
+    calibration_bins,
+    calibration_error,
+    class_f1,
+    class_measures,
+    confusion_counts,
+    macro_f1,
+)
 
 
 def test_by_hand():
@@ -41,3 +50,22 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(rows: list[tuple[int, i
         precision, recall = (hits / max(1, (side == number).sum()) for side in (decided, gold))
         wanted = 2 * precision * recall / (precision + recall) if hits else 0
         assert f1[number] == pytest.approx(wanted)
+
+
+def test_brier_scores_by_hand():
+    """0.2^2 + 0.2^2, and 0.7^2 + 0.7^2; a certain mistake has 2, the most there is."""
+    scores = brier_scores(np.array([0, 1, 0]), np.array([[0.8, 0.2], [0.7, 0.3], [0.0, 1.0]]))
+    assert scores == pytest.approx([0.08, 0.98, 2.0])
+
+
+def test_bins_are_what_the_calibration_error_is_made_of():
+    generator = np.random.default_rng(0)
+    confidence = generator.uniform(size=500)
+    is_right = (generator.uniform(size=500) < confidence**2).astype(float)
+    bins = calibration_bins(confidence, is_right)
+    assert [bin.num for bin in bins] == np.histogram(confidence, 10, (0, 1))[0].tolist()
+    gap = sum(bin.num * abs(bin.confidence - bin.accuracy) for bin in bins) / 500
+    assert gap == pytest.approx(calibration_error(confidence, is_right))
+    twice = calibration_error(np.repeat(confidence, 2), np.repeat(is_right, 2))
+    assert calibration_error(confidence, is_right, np.full(500, 2)) == pytest.approx(twice)
+    assert np.isnan(calibration_bins(np.array([0.95]), np.array([1.0]))[0].accuracy)

@@ -56,6 +56,35 @@ def test_a_weight_out_of_range_is_refused_and_not_left_out(weight: float):
         mix(terms=terms(1.0, weight))
 
 
+def test_a_weight_moves_by_hand():
+    """0.5 falls by a quarter of 0.4 an update to 0.1; a term that begins with 0 is there from the first one on."""
+    objective = mix(
+        terms={
+            "preference": {"weight": 0.0, "loss": sigmoid, "final_weight": 1.0, "ramp_steps": 2},
+            "penalty": {"weight": 0.5, "loss": sft, "final_weight": 0.1, "ramp_steps": 4},
+        }
+    )
+    weights = [[term.weight for term in objective.at(step).terms] for step in (0, 1, 2, 4, 9)]
+    assert weights == [pytest.approx(row) for row in ([0, 0.5], [0.5, 0.4], [1, 0.3], [1, 0.1], [1, 0.1])]
+    assert objective.needs == {"policy", "reference", "pairs", "chosen"}
+    still = mix(terms=terms(1.0, 0.5))
+    assert still.at(7) is still
+
+
+def test_parts_of_a_sum_move_together():
+    """rpo is preference + 0.5 nll; from 2 to 4 its parts go from 2 and 1 to 4 and 2."""
+    inner: Any = partial(rpo, weight=0.5)
+    nested = mix(terms={"inner": {"weight": 2.0, "loss": inner, "final_weight": 4.0, "ramp_steps": 1}})
+    assert [[term.weight for term in nested.at(step).terms] for step in (0, 1)] == [[2.0, 1.0], [4.0, 2.0]]
+
+
+@pytest.mark.parametrize("ramp", [{"final_weight": 1.0}, {"ramp_steps": 3}, {"final_weight": 1.0, "ramp_steps": None}])
+def test_half_a_ramp_is_refused(ramp: dict[str, Any]):
+    term: Any = {"weight": 1.0, "loss": sft, **ramp}
+    with pytest.raises(UserError, match=r"loss\.terms\.penalty: final_weight and ramp_steps go together"):
+        mix(terms={"penalty": term})
+
+
 def test_a_sum_inside_a_sum_gives_its_parts_with_the_product_of_the_weights():
     """2 (1 preference + 0.5 nll) + 3 sft, as the same three terms side by side."""
     inner: Any = partial(rpo, weight=0.5)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_lab.audit.interval import share, share_of_sums, student, wilson
+from dpo_lab.intervals import share, share_of_sums, student, wilson
 
 votes = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 5)), min_size=1, max_size=30)
 

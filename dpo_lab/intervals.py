@@ -1,4 +1,4 @@
-"""Shares with an interval that knows that judgements of one prompt are not independent."""
+"""Shares and means with an interval that knows that what was seen of one prompt is not independent."""
 
 import math
 from collections import defaultdict
@@ -55,6 +55,41 @@ def share_of_sums(sums: Sequence[float], counts: Sequence[float]) -> Share | Non
         independent *= (Z95 / student(num_clusters - 1)) ** 2
     low, high = wilson(estimate, independent)
     return Share(estimate, low, high, round(total))
+
+
+class Mean(NamedTuple):
+    """A mean, its 95 % interval, and how many values stand behind it.
+
+    The interval is nan where there is one cluster alone, or all clusters say the same: that is no certainty.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    num: int
+
+
+def mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Mean | None:
+    """Mean of `values` of any size, whose clusters are independent of each other; None where there is none.
+
+    The variance is that of sums over clusters (Liang and Zeger 1986, with the correction G / (G - 1)), the quantile
+    Student's with G - 1 degrees of freedom, G the number of clusters.
+
+    >>> mean([1.0, 2.0, 3.0], "abc")
+    Mean(estimate=2.0, low=-0.48..., high=4.48..., num=3)
+    """
+    if not values:
+        return None
+    estimate = math.fsum(values) / len(values)
+    sums: defaultdict[Hashable, float] = defaultdict(float)
+    for value, cluster in zip(values, clusters, strict=True):
+        sums[cluster] += value - estimate
+    largest = max(1.0, max(map(abs, values)))
+    if len(sums) < 2 or max(map(abs, sums.values())) <= 1e-12 * largest * len(values):
+        return Mean(estimate, math.nan, math.nan, len(values))
+    spread = math.fsum(part**2 for part in sums.values()) * len(sums) / (len(sums) - 1)
+    half = student(len(sums) - 1) * math.sqrt(spread) / len(values)
+    return Mean(estimate, estimate - half, estimate + half, len(values))
 
 
 def student(freedom: int) -> float:

@@ -1,0 +1,90 @@
+"""A finished run, measured as fits what its responses are."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpo_lab.assemble.contests import measure_samples
+from dpo_lab.assemble.encoding import build_source
+from dpo_lab.assemble.experiment import Experiment, kind_of_policy
+from dpo_lab.assemble.instantiate import instantiate
+from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.config.signature import locate
+from dpo_lab.errors import UserError
+from dpo_lab.evaluation.answer_figures import measure_answers
+from dpo_lab.evaluation.figure import Measured
+from dpo_lab.evaluation.settings import EvaluationSettings
+from dpo_lab.judge.judge import Judge
+from dpo_lab.judge.known_reward import KnownReward
+from dpo_lab.module import PreferenceModule
+
+Say = Callable[[str], None]
+
+
+def build_judge(node: Mapping[str, Any] | None, config: Mapping[str, Any], say: Say) -> Judge | None:
+    """The judge that `node` names, checked; None where nobody is asked for. No weight of the run is loaded.
+
+    Args:
+        node: of the config group ``judge``.
+        config: of the run, with the data that is evaluated on.
+
+    Raises:
+        UserError: it cannot be had, or does not fit the run's policy or its data.
+    """
+    if node is None:
+        return None
+    packages = ("dpo_lab", *config["plugins"])
+    model, kind = kind_of_policy(config, packages)
+    name = str(node["_target_"]).rpartition(".")[2]
+    if not kind.writes_text:
+        raise UserError(
+            f"judge={name}: a judge compares texts, and {model} writes none; without a judge its "
+            "answers are measured against those of the data"
+        )
+    given: dict[str, Any] = {"cache_dir": Path(config["cache_dir"]).expanduser()}
+    if "true_reward" in inspect.signature(locate(node["_target_"], packages)).parameters:
+        given["true_reward"] = build_source(config).true_reward
+    judge: Judge = instantiate(node, packages, **given)
+    judge.check(say)
+    return judge
+
+
+def evaluate_run(
+    experiment: Experiment,
+    module: PreferenceModule,
+    names: Sequence[str],
+    judge: Judge | None,
+    settings: EvaluationSettings,
+    say: Say,
+    restore: Callable[[PreferenceModule], None],
+) -> dict[str, Measured]:
+    """Everything about the weights that `module` holds once `restore` was called, by split.
+
+    Args:
+        names: splits, as in ``parts_to_score``: ``train``, ``val``, ``test``.
+        judge: None takes the known reward, where the data has one.
+        say: gets a line about what takes time.
+
+    Raises:
+        UserError: there is nothing to measure, or what the judge needs is not to be had.
+    """
+    policy, reference, source = experiment.policy, experiment.reference, experiment.source
+    if judge is None and source.true_reward is not None:
+        judge = KnownReward(source.true_reward)
+    found = {}
+    with computing(experiment.trainer.num_threads), torch.no_grad():
+        trainer = make_trainer(experiment.trainer, num_steps=1, callbacks=[], validate_every=None)
+        restore(module)
+        policy.to(trainer.strategy.root_device).eval()
+        if reference is not None:
+            reference.to(trainer.strategy.root_device)
+        with trainer.precision_plugin.val_step_context():
+            for name in names:
+                measured = measure_answers(policy, source, "validation" if name == "val" else name, settings.cutoffs)
+                if measured is None and not policy.writes_text:
+                    raise UserError(f"nothing is known to measure of a policy of kind {type(policy).__name__}")
+                found[name] = measured or measure_samples(experiment, name, judge, settings, say)
+    return found

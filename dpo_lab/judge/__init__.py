@@ -1,0 +1,1 @@
+"""Who says which of two responses is the better one: `dpo-lab evaluate RUN judge=NAME`."""
