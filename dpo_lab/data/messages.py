@@ -141,5 +141,6 @@ def _read_parts(role: str, parts: list[dict[str, Any]], column: str, show: ShowI
 def _image_of(part: dict[str, Any]) -> Any:
     """What a part says of its image; None where the row's own column has it."""
     found = next((part[key] for key in ("image", "image_url", "path", "url") if part.get(key) is not None), None)
-    is_wrapped = isinstance(found, dict) and "url" in found and "bytes" not in found
-    return found["url"] if is_wrapped else found
+    if isinstance(found, dict) and "url" in found and "bytes" not in found:
+        return found["url"]
+    return found

@@ -124,12 +124,10 @@ def llava_config(tokenizer: Any, *, vision: dict[str, Any], text: dict[str, Any]
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    image_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     return LlavaConfig(
         vision_config={"model_type": "clip_vision_model", "projection_dim": vision["hidden_size"], **vision},
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), "tie_word_embeddings": True, **text, **ids},
-        image_token_index=image_id,
-        image_token_id=image_id,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         vision_feature_layer=-1,
         tie_word_embeddings=True,
     )

@@ -82,7 +82,7 @@ def llava() -> tuple[Any, Any]:
     config = LlavaConfig(
         vision_config={"model_type": "clip_vision_model", **SEEN, "image_size": 16, "patch_size": 8},
         text_config={"model_type": "llama", **TEXT, "vocab_size": len(tokenizer), "attention_dropout": 0.1},
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-2,
     )
     return config, processor
@@ -175,9 +175,9 @@ def gemma3() -> tuple[Any, Any]:
         vision_config={**SEEN, "image_size": 32, "patch_size": 8, "vision_use_head": False},
         text_config={**TEXT, "vocab_size": len(tokenizer), "sliding_window": 64},
         mm_tokens_per_image=4,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
-        boi_token_id=tokenizer.convert_tokens_to_ids("<start_of_image>"),
-        eoi_token_id=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+        boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+        eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
     )
     return config, processor
 
