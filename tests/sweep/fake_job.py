@@ -21,6 +21,8 @@ def main() -> None:
         times = len(begun.read_text().splitlines()) if begun.exists() else 0
         with begun.open("a") as file:
             file.write(f"{os.environ['OMP_NUM_THREADS']} {os.environ.get('CUDA_VISIBLE_DEVICES')} {given['sweep']}\n")
+        attempt = {"fresh": config.get("fresh"), "resume": config.get("resume")}
+        (folder / "attempt.json").write_text(json.dumps(attempt))
         run = folder / "run_of_the_job"
         run.mkdir(exist_ok=True)
         (folder / "run.txt").write_text(f"{run}\n")
