@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
+from dpo_lab.processors import pin
 from dpo_lab.run.files import write_text
 from dpo_lab.run.redaction import redact
 from dpo_lab.sweep.job import Job, begun_attempt, stamp_inputs
@@ -71,7 +72,7 @@ def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
         if begun is not None:
             config = {**config, "fresh": False, "resume": {**config.get("resume", {}), "run": begun}}
         with _waiting():
-            code = _train(job, config, folder, slot)
+            code = _train(job, config, folder, slot, record)
         known = folder.read() or record
         ended = replace(known, exit_code=code, status=_status(code, folder), seconds=time.time() - started)
         if ended.status == "failed":
@@ -97,12 +98,14 @@ def _waiting() -> Iterator[None]:
         _at_work -= 1
 
 
-def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot) -> int:
+def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot, record: JobRecord) -> int:
     """The exit code of the job's process; begun anew as long as another process is at work on the same run."""
     given_up = time.monotonic() + CLAIMED_SECONDS
     while True:
         with folder.log.open("ab") as log:
-            code = _wait(_start(job, config, folder, slot, log), folder)
+            process = _start(job, config, folder, slot, log)
+            folder.write(replace(record, is_pinned=pin(process.pid, slot.processors)))
+            code = _wait(process, folder)
         if code != CLAIMED_CODE or time.monotonic() > given_up:
             return code
         time.sleep(POLL_SECONDS)

@@ -28,9 +28,10 @@ STOP = ".stop"
 class JobRecord:
     """One job. `run` is its run folder, once it has one; `problem` the last line that a failed job said.
 
-    `units`: the processors, or the GPUs, that it held. `was_finished`: its run had been done before, and nothing was
-    trained. `inputs` stands for the files that the config points at, as they were when the job ended. `start` is the
-    start of the sweep (`SweepRecord.start`) that this was written in; 0 where none is known.
+    `units`: the processors, or the GPUs, that it held; `is_pinned`: its threads could run on these processors alone.
+    `was_finished`: its run had been done before, and nothing was trained. `inputs` stands for the files that the config
+    points at, as they were when the job ended. `start` is the start of the sweep (`SweepRecord.start`) that this was
+    written in; 0 where none is known.
     """
 
     number: int
@@ -39,6 +40,7 @@ class JobRecord:
     run: str | None = None
     exit_code: int | None = None
     units: list[str] | None = None
+    is_pinned: bool | None = None
     num_threads: int | None = None
     started: float | None = None
     seconds: float | None = None

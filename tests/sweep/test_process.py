@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dpo_lab.processors import can_pin
 from dpo_lab.sweep import process
 from dpo_lab.sweep.job import Job
 from dpo_lab.sweep.process import run_job
@@ -53,14 +54,27 @@ def test_a_job_gets_its_share_and_its_sweep(folder: JobFolder):
     assert folder.log.read_text() == "seed 1 begins\n"
 
 
+@pytest.mark.skipif(not can_pin(), reason="this system pins no process")
+def test_a_job_runs_on_its_own_processors_alone(folder: JobFolder):
+    """Of those that are here, the last; no process can be pinned to one that is not."""
+    all_of_them = sorted(os.sched_getaffinity(0))
+    last = Slot((str(all_of_them[-1]),), 1, is_exclusive=True)
+    assert run_job(job(1), folder, last).is_pinned
+    assert json.loads((folder.path / "found.json").read_text())["processors"] == all_of_them[-1:]
+    for free in (last._replace(is_exclusive=False), last._replace(units=("9999",))):
+        assert run_job(job(1), folder, free).is_pinned is False
+        assert json.loads((folder.path / "found.json").read_text())["processors"] == all_of_them
+    assert sorted(os.sched_getaffinity(0)) == all_of_them
+
+
 def test_threads_that_are_said_stay(folder: JobFolder):
     assert run_job(job(1, trainer={"num_threads": 2}), folder, SLOT).num_threads == 2
 
 
 def attempt(folder: JobFolder) -> tuple[bool, str | None]:
     """`fresh` and `resume.run`, as the process was last told."""
-    told = json.loads((folder.path / "attempt.json").read_text())
-    return told["fresh"], (told["resume"] or {}).get("run")
+    found = json.loads((folder.path / "found.json").read_text())
+    return found["fresh"], (found["resume"] or {}).get("run")
 
 
 def test_a_failure_tells_its_last_words(folder: JobFolder):
