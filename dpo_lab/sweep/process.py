@@ -202,7 +202,7 @@ def _problem(code: int, log: Path) -> str:
     """Why a job failed, in a line."""
     if code == KILLED_CODE:
         return "killed by SIGKILL, which this sweep did not send; out of memory?"
-    if code > 128 and code - 128 in iter(signal.Signals):
+    if code - 128 in {*signal.Signals}:
         return f"killed by {signal.Signals(code - 128).name}"
     return _last_words(log)
 

@@ -17,7 +17,7 @@ Status = Literal["waiting", "running", "finished", "failed", "interrupted", "ski
 DONE: frozenset[Status] = frozenset({"finished", "pruned"})
 """Of jobs that have nothing left to do."""
 
-ENDED: frozenset[Status] = DONE | {"failed", "skipped"}
+ENDED: frozenset[Status] = frozenset({*DONE, "failed", "skipped"})
 """Of jobs that the start of the sweep which they ended in does not begin again; the next one does, where not `DONE`."""
 
 LOCK = ".lock"

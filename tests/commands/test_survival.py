@@ -26,7 +26,8 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> list[st
 @pytest.fixture
 def launcher() -> type[Launcher]:
     """The class that Hydra has loaded, which is not the one that an import gives."""
-    (found,) = [each for each in Plugins.instance().discover(Launcher) if each.__name__ == "BasicLauncher"]
+    loaded = Plugins.instance().discover(Launcher)
+    (found,) = [each for each in loaded if each.__name__ == "BasicLauncher" and issubclass(each, Launcher)]
     return found
 
 
