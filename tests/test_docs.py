@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dpo_lab.commands import cli
+from dpo_lab.model.small_seq2seq import small_seq2seq
 from tests.report.folders import rows, write_run
 from tests.small import small_policy
 
@@ -28,14 +29,16 @@ OF_DATA = {
     "files": [],
     "headlines": ["data.num_train=40", "data.num_validation=8"],
     "facts": ["data.num_passages=6"],
+    "interactions": ["data.num_negatives=2"],
 }
 
 
 def shrink(command: str) -> list[str]:
     """What to add so that the command means the same thing and takes seconds."""
     extra = list(QUICK)
-    if "model=causal_lm" not in command:
-        extra += SMALL_MODEL if "start=none" in command else SMALL_MODEL + SMALL_START
+    if "model.path" not in command:
+        sizes = SMALL_MODEL[:-1] if "experiment=recommendation" in command else SMALL_MODEL  # its items are its tokens
+        extra += sizes if "start=none" in command else sizes + SMALL_START
     extra += next((small for data, small in OF_DATA.items() if f"data={data}" in command), SMALL_DATA)
     if "logger=" not in command:
         extra.append("logger=local")
@@ -45,7 +48,7 @@ def shrink(command: str) -> list[str]:
 
 @pytest.fixture
 def files() -> None:
-    """What the README's placeholders stand for: pairs.jsonl, judged.jsonl, MODEL and OTHER."""
+    """What the README's placeholders stand for: pairs.jsonl, judged.jsonl, ratings.csv, MODEL, OTHER and T5."""
     rows = [
         {"prompt": f"{a} + {b} =", "chosen": f" {a + b}", "rejected": f" {a + b + 1}"}
         for a in range(6)
@@ -60,6 +63,11 @@ def files() -> None:
     Path("judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in judged))
     small_policy(seed=1).export(Path("MODEL"))
     small_policy(seed=2).export(Path("OTHER"))
+    small_seq2seq([row["prompt"] for row in rows], 3, hidden_size=16, num_layers=1, num_heads=2, vocab_size=300).export(
+        Path("T5")
+    )
+    ratings = [f"{user},{(user + step) % 9},{step}" for user in range(9) for step in range(7)]
+    Path("ratings.csv").write_text("\n".join(["userId,movieId,timestamp", *ratings]) + "\n")
 
 
 def test_readme_lists_commands():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lab.assemble.instantiate import build_objective, instantiate
+from dpo_lab.assemble.preparing import build_preparation
 from dpo_lab.config.signature import locate
 from dpo_lab.data.source import DataSource
 from dpo_lab.data.view import View, view_of
@@ -74,7 +75,7 @@ def build_source(config: Mapping[str, Any], **instead: Any) -> DataSource:
     """
     node = dict(config["data"])
     node.update({knob: value for knob, value in instead.items() if knob in node})
-    return instantiate(node, ("dpo_lab", *config["plugins"]))
+    return instantiate(node, ("dpo_lab", *config["plugins"]), prepare=build_preparation(config))
 
 
 def build_view(config: Mapping[str, Any], source: DataSource) -> View:

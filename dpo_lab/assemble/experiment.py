@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpo_lab.assemble.encoding import special_tokens_of, unknown_id
+from dpo_lab.assemble.encoding import build_source, special_tokens_of, unknown_id
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
 from dpo_lab.config.signature import locate
@@ -84,7 +84,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     settings: TrainerSettings = build("trainer")
     logger: Logger = build("logger")
     logger.check()
-    source: DataSource = build("data")
+    source = build_source(config)
     view = view_of(objective.needs, objective.best_alone, source.max_length)
     source.report.left_out += check_view(view, source.train, source.validation, source.test)
     start = build("start")

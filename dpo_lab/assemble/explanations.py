@@ -9,8 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.experiment import Experiment
-from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.audit.token_rows import names
 from dpo_lab.data.batch import response_keys
@@ -75,7 +75,7 @@ def swapped_sources(config: Mapping[str, Any], source: DataSource) -> frozenset[
     """Where the training rows stand that `data.label_noise` has swapped, found beside the same data without it."""
     if not config["data"].get("label_noise"):
         return frozenset()
-    clean: DataSource = instantiate({**config["data"], "label_noise": 0.0}, ("dpo_lab", *config["plugins"]))
+    clean = build_source(config, label_noise=0.0)
     return frozenset(
         noisy.source for noisy, true in zip(source.train, clean.train, strict=True) if noisy.pairs != true.pairs
     )

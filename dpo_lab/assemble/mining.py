@@ -9,6 +9,7 @@ import numpy as np
 
 from dpo_lab.answers import token_f1
 from dpo_lab.assemble.encoding import build_source
+from dpo_lab.assemble.preparing import of_every_row
 from dpo_lab.data.confusion import Confusion
 from dpo_lab.data.mined_spans import write_mined
 from dpo_lab.data.source import DataSource
@@ -58,7 +59,7 @@ def mine(run: Run, file: Path, data: Mapping[str, Any], *, num: int, below: floa
     Raises:
         UserError: the run is of neither kind, or has kept no model; the data has no such knob.
     """
-    folder, config = run.path / "model", run.config
+    folder, config = run.path / "model", of_every_row(run.config)
     if not folder.is_dir():
         raise UserError(f"{run.path} has no model/: its status is {run.status}, or trainer.save was none")
     node = dict(config["data"])

@@ -9,13 +9,13 @@ from typing import Any, final
 import pytorch_lightning as pl
 from torch import Tensor
 
+from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.experiment import Experiment, assemble, check_length, tokens_of
-from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.assemble.preparing import of_every_row
 from dpo_lab.assemble.reference_rows import rows_of_loaders
 from dpo_lab.config.signature import locate
 from dpo_lab.data.check_view import check_view
-from dpo_lab.data.source import DataSource
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.metrics import Tally, curves
 from dpo_lab.module import PreferenceModule
@@ -51,12 +51,12 @@ def assemble_scores(config: Mapping[str, Any], data: Mapping[str, Any] | None, s
     is_of_data = bool(OF_DATA & inspect.signature(builder).parameters.keys())
     start = config.get("start") or {}
     if not is_of_data and start.get("_target_", "dpo_lab.start.none") == "dpo_lab.start.none":
-        return assemble({**config, "data": data}, say)
+        return assemble(of_every_row({**config, "data": data}), say)
     return _with_data(assemble(config, lambda line: None), config, data, say)
 
 
 def _with_data(experiment: Experiment, config: Mapping[str, Any], data: Mapping[str, Any], say: Say) -> Experiment:
-    source: DataSource = instantiate(data, ("dpo_lab", *config["plugins"]))
+    source = build_source(of_every_row({**config, "data": data}))
     view = replace(experiment.train.view, max_length=source.max_length)
     source.report.left_out += check_view(view, source.train, source.validation, source.test)
     check_length(source, experiment.policy)

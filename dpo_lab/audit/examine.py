@@ -6,12 +6,12 @@ from typing import Any
 
 from dpo_lab.audit.judged import JudgedPair, as_text, judged_pairs, labelled, prompt_ids
 from dpo_lab.audit.lengths import longer_wins, summarize
-from dpo_lab.audit.near_duplicates import SHINGLE, THRESHOLD, near_duplicates
 from dpo_lab.audit.noise import estimate_noise
 from dpo_lab.audit.surface import compare_labels, compare_pairs
 from dpo_lab.audit.tokens import TokenView, boundaries, fitting
 from dpo_lab.data.excerpt import around_difference, excerpt
 from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.near_duplicates import SHINGLE, THRESHOLD, near_duplicates
 from dpo_lab.data.source import DataSource
 from dpo_lab.types import Example
 

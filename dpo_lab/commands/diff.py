@@ -97,11 +97,15 @@ def divergence(left: "RunRecord", right: "RunRecord") -> str:
     if not shared:
         return "no curve in common"
     first: tuple[float, str] | None = None
+    common: set[float] = set()
     for name in shared:
         one, other = (dict(zip(*run.curves[name], strict=True)) for run in (left, right))
+        common |= one.keys() & other.keys()
         steps = [step for step in one if step in other and one[step] != other[step]]
         if steps and (first is None or min(steps) < first[0]):
             first = float(np.min(steps)), name
+    if not common:
+        return "curves: no step in common"
     if first is None:
         return "curves: the same, bit for bit, at all shared steps"
     return f"curves: the same before step {first[0]:.0f}, where {first[1]} differs"

@@ -8,8 +8,15 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dpo_lab.config.places import data_files_exist, folders_can_be_written, kind_of, local, model_folders_exist
-from dpo_lab.config.signature import TargetError, locate
+from dpo_lab.config.places import (
+    data_files_exist,
+    files_of_steps_exist,
+    folders_can_be_written,
+    kind_of,
+    local,
+    model_folders_exist,
+)
+from dpo_lab.config.signature import TargetError, locate, read_target
 from dpo_lab.errors import UserError
 
 Plain = dict[str, Any]
@@ -46,6 +53,23 @@ def batch_warmup_is_whole(cfg: Plain) -> Iterator[str]:
         yield f"trainer.initial_batch_size: must be at most trainer.global_batch_size, which is {whole}, got {initial}"
     if isinstance(initial, int) and isinstance(num, int) and num > initial > 0:
         yield f"trainer.initial_batch_size: must be at least trainer.num_devices, which is {num}, got {initial}"
+
+
+def rows_can_be_prepared(cfg: Plain) -> Iterator[str]:
+    """Steps are for rows of files."""
+    if not _group(cfg, "prepare"):
+        return
+    plugins = cfg.get("plugins")
+    target = _group(cfg, "data").get("_target_")
+    try:
+        takes_steps = "prepare" in read_target(locate(target, ("dpo_lab", *(plugins or [])))).given
+    except TargetError:
+        return  # reported where targets are checked
+    if not takes_steps:
+        yield (
+            f"prepare: data={str(target).rpartition('.')[2]} takes no steps: its rows are generated, or chosen by "
+            "knobs of its own; steps are for data=files, labelled and questions. Leave them out: prepare=[]"
+        )
 
 
 def gpu_is_there(cfg: Plain) -> Iterator[str]:
@@ -191,6 +215,8 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     every_process_has_items,
     batch_warmup_is_whole,
     data_files_exist,
+    files_of_steps_exist,
+    rows_can_be_prepared,
     model_folders_exist,
     gpu_is_there,
     processes_have_processors,

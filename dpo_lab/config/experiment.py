@@ -46,6 +46,7 @@ class Experiment:
 
     model: Component
     data: Component
+    prepare: dict[str, Component] = field(default_factory=dict)
     loss: Component
     reference: Component
     start: Component | None = None

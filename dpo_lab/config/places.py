@@ -42,6 +42,14 @@ def data_files_exist(cfg: dict[str, Any]) -> Iterator[str]:
                 yield f"data.{key}: no such file or folder: {path} (looked in {Path.cwd()})"
 
 
+def files_of_steps_exist(cfg: dict[str, Any]) -> Iterator[str]:
+    """What a step on rows reads is there before the rows are read."""
+    for name, step in _group(cfg, "prepare").items():
+        path = step.get("path") if isinstance(step, dict) else None
+        if isinstance(path, str) and path != "???" and kind_of(local(path)) != "file":
+            yield f"prepare.{name}.path: no such file: {path} (looked in {Path.cwd()})"
+
+
 def model_folders_exist(cfg: dict[str, Any]) -> Iterator[str]:
     """A model is a folder that is there, or a name that the hub could know."""
     for group in ("model", "reference"):

@@ -7,16 +7,19 @@ from dpo_lab.data.errors import problems_error
 from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.named_files import label_of, paths_of
+from dpo_lab.data.preparation import UNPREPARED, Preparation
 from dpo_lab.data.reader import Reader
 from dpo_lab.data.repeats import count_rarer_kind, count_repeats
 from dpo_lab.data.row import COLUMNS
 from dpo_lab.data.source import DataSource, chosen_demonstrations
+from dpo_lab.data.text_notes import count_notes
 from dpo_lab.ranges import Fraction, NonNegativeInt, PositiveInt, UpToHalf
 
 DROP = "data.on_problem=drop"
 
 
 def files(
+    prepare: Preparation = UNPREPARED,
     *,
     path: str | list[str],
     validation_path: str | None = None,
@@ -41,6 +44,7 @@ def files(
     chosen and rejected there may be `chosen_score`, `rejected_score` and `probability`, and rejected may be a list.
 
     Args:
+        prepare: steps on the rows that were read, and on training rows once the split is made.
         path: one or more files (.jsonl, .json, .csv, .tsv, .parquet, each also .gz), or a hub name
             ``owner/name:split``.
         validation_path: a file or hub name to validate on; then nothing is split off. A training row whose prompt
@@ -64,6 +68,7 @@ def files(
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
+    prepare.check("texts")
     paths = paths_of(path)
     check_columns(columns or {}, COLUMNS)
     check_held_out(validation_path, validation_fraction, test_path, test_fraction)
@@ -81,19 +86,23 @@ def files(
     for key, examples in sides.items():
         if not examples and any(named[key]):
             raise problems_error(reader.problems + reader.dropped, f"{reader.advice()}No row of {key} is left.")
+    prepared = prepare.before_split(list(sides.values()), "texts", report)
+    for examples in prepared:
+        count_notes(examples, report)
         count_repeats(examples, report)
-    count_rarer_kind([example for examples in sides.values() for example in examples], report)
+    count_rarer_kind([example for examples in prepared for example in examples], report)
     split = hold_out(
-        list(sides.values()),
+        prepared,
         report,
         fraction=0.0 if validation_path else validation_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,
     )
+    train = prepare.of_training(split, "texts", report)
     return DataSource(
-        train=swap_labels(split.train, label_noise, label_noise_seed, report),
+        train=swap_labels(train, label_noise, label_noise_seed, report),
         validation=split.validation,
-        demonstrations=chosen_demonstrations(split.train),
+        demonstrations=chosen_demonstrations(train),
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,

@@ -11,16 +11,18 @@ from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.label_noise import swap_labels
 from dpo_lab.data.named_files import label_of, paths_of
 from dpo_lab.data.preference import Preference, WrongWeights, draw_rejected
+from dpo_lab.data.preparation import UNPREPARED, Preparation
 from dpo_lab.data.read_labelled import COLUMNS, LabelledReader, LabelledText, find_classes, name_of
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource, chosen_demonstrations
 from dpo_lab.data.split import prompt_key
-from dpo_lab.data.text_notes import notes
+from dpo_lab.data.text_notes import count_notes
 from dpo_lab.ranges import Fraction, NonNegative, NonNegativeInt, PositiveInt, UpToHalf
 from dpo_lab.types import Example
 
 
 def labelled(
+    prepare: Preparation = UNPREPARED,
     *,
     path: str | list[str],
     validation_path: str | None = None,
@@ -48,6 +50,8 @@ def labelled(
     their order among each other is not known.
 
     Args:
+        prepare: steps on the texts and gold classes that were read, before wrong classes are drawn for them, and on
+            training rows once the split is made.
         path: one or more files (.jsonl, .json, .csv, .tsv, .txt, .parquet, each also .gz), or a hub name.
         validation_path: a file to validate on; then nothing is split off. A training row whose text is in there too is
             kept and counted.
@@ -77,6 +81,7 @@ def labelled(
     Raises:
         DataError: for files, rows or knobs that cannot be used, with their places and what to do.
     """
+    prepare.check("classes")
     _check_knobs(columns or {}, preference, class_weights, confusion)
     check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     paths = paths_of(path)
@@ -93,6 +98,7 @@ def labelled(
     for key, wanted, side in zip(("path", "validation_path", "test_path"), files, gold, strict=True):
         if any(wanted) and not side:
             raise problems_error(reader.problems, f"No row of data.{key} is left.")
+    gold = _prepared(gold, prepare, report)
     weigh = _weights(names, preference, class_weights, confusion, gold[0], report)
     number = len(names) - 1 if num_rejected is None else num_rejected
     sides = [[labelled_example(row, weigh, number, preference_seed) for row in side] for side in gold]
@@ -105,10 +111,11 @@ def labelled(
         test_fraction=test_fraction,
         split_seed=split_seed,
     )
+    train = prepare.of_training(split, "classes", report)
     return DataSource(
-        train=swap_labels(split.train, label_noise, label_noise_seed, report),
+        train=swap_labels(train, label_noise, label_noise_seed, report),
         validation=split.validation,
-        demonstrations=chosen_demonstrations(split.train),
+        demonstrations=chosen_demonstrations(train),
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
@@ -142,6 +149,15 @@ def _named(row: LabelledText, classes: Sequence[str], problems: list[Problem]) -
     except RowError as problem:
         problems.append(Problem(row.source, problem.reason, problem.column, problem.what, problem.excerpt))
         return None
+
+
+def _prepared(
+    sides: Sequence[Sequence[LabelledText]], prepare: Preparation, report: DataReport
+) -> list[list[LabelledText]]:
+    """Each text as a row to imitate, so that equal texts of one class are the same whatever is drawn for them."""
+    rows = [[Example(row.text, (row.label,), source=row.source) for row in side] for side in sides]
+    prepared = prepare.before_split(rows, "classes", report)
+    return [[LabelledText(str(row.prompt), str(row.responses[0]), row.source) for row in side] for side in prepared]
 
 
 def _weights(
@@ -191,9 +207,8 @@ def labelled_example(row: LabelledText, weigh: WrongWeights, num_rejected: int, 
 def _count_notes(examples: Sequence[Example], report: DataReport) -> None:
     """What looks wrong with a text, and texts that stand there again, with the same gold class or another one."""
     gold: dict[str, set[str]] = {}
+    count_notes(examples, report)
     for example in examples:
-        for reason in notes(example):
-            report.count(reason, source=example.source)
         earlier, label = gold.setdefault(prompt_key(example.prompt), set()), str(example.responses[0])
         report.count("duplicate_judgement", int(label in earlier), example.source)
         report.count("contradictory_class", int(bool(earlier - {label})), example.source)

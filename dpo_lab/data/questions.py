@@ -5,13 +5,14 @@ import json
 import random
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 from dpo_lab.answers import token_f1
 from dpo_lab.data.columns import check_columns
 from dpo_lab.data.errors import DataError, problems_error
 from dpo_lab.data.held_out import check_held_out, hold_out
 from dpo_lab.data.named_files import label_of, paths_of
+from dpo_lab.data.preparation import UNPREPARED, Preparation
 from dpo_lab.data.read_questions import COLUMNS, Question, QuestionReader, Span
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource, chosen_demonstrations
@@ -23,6 +24,7 @@ Rejected = Literal["given", "random", "none"]
 
 
 def questions(
+    prepare: Preparation = UNPREPARED,
     *,
     path: str | list[str],
     validation_path: str | None = None,
@@ -45,6 +47,8 @@ def questions(
     one is less wrong. A rejected span that says what a right answer says is dropped and counted.
 
     Args:
+        prepare: steps on the questions that were read, before wrong spans are drawn for them, and on training rows once
+            the split is made.
         path: one or more files: SQuAD's .json, what ``dpo-lab mine`` wrote, or rows with `question`, `context`,
             `answers` and perhaps `rejected` (.jsonl, .json, .parquet, each also .gz); or a hub name.
         validation_path: a file to validate on; then nothing is split off.
@@ -68,6 +72,7 @@ def questions(
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
     """
+    prepare.check("spans")
     check_columns(columns or {}, COLUMNS)
     check_held_out(validation_path, validation_fraction, test_path, test_fraction)
     paths = paths_of(path)
@@ -84,6 +89,7 @@ def questions(
     for key, wanted, side in zip(("path", "validation_path", "test_path"), files, asked, strict=True):
         if any(wanted) and not side:
             raise DataError(f"no question of data.{key} is left: {'; '.join(report.lines()[1:])}")
+    asked = _prepared(asked, prepare, report)
     sides = [
         [span_example(one, _wrong(one, rejected, num_rejected, rejected_seed), report) for one in side]
         for side in asked
@@ -96,10 +102,11 @@ def questions(
         split_seed=split_seed,
         key_of=passage_of,
     )
+    train = prepare.of_training(split, "spans", report)
     return DataSource(
-        train=split.train,
+        train=train,
         validation=split.validation,
-        demonstrations=chosen_demonstrations(split.train),
+        demonstrations=chosen_demonstrations(train),
         max_length=max_length,
         on_overflow=on_overflow,
         shuffle=shuffle,
@@ -133,6 +140,22 @@ def as_example(question: Question, wrong: Sequence[Span]) -> Example:
         ranking=(0, *(first + number for number in worse)) if has_list else None,
         is_best_alone=has_list and len(set(grades)) < len(grades),
     )
+
+
+def _prepared(sides: Sequence[Sequence[Question]], prepare: Preparation, report: DataReport) -> list[list[Question]]:
+    if not prepare.steps:
+        return list(map(list, sides))
+    rows = [[as_example(one, one.rejected) for one in side] for side in sides]
+    return [[_as_question(row) for row in side] for side in prepare.before_split(rows, "spans", report)]
+
+
+def _as_question(example: Example) -> Question:
+    """What `as_example` was made of."""
+    passage, question = cast(list[Message], example.prompt)
+    turns = [cast(Any, response)[0] for response in example.responses]
+    spans = tuple(Span(turn["content"], turn["start"]) for turn in turns)
+    first = example.pairs[0][1] if example.pairs else len(spans)
+    return Question(question["content"], passage["content"], spans[:first], spans[first:], example.source)
 
 
 def _response(span: Span) -> list[Message]:

@@ -8,7 +8,6 @@ from dpo_lab.data.messages import is_blank, read_text
 from dpo_lab.data.rank import PairsRule, rank, rank_positions
 from dpo_lab.data.row import Row, read_label, read_numbers, read_probabilities
 from dpo_lab.data.split_prompt import split_prompt
-from dpo_lab.data.text_notes import notes
 from dpo_lab.types import Example, Text
 
 Count = Callable[[str], None]
@@ -30,10 +29,7 @@ def read_row(row: Row, pairs: PairsRule, source: str, count: Count = lambda reas
     readers = {"ranked": _read_ranked, "chosen": _read_pair, "responses": _read_scored, "label": _read_labelled}
     schema = next((name for name in readers if row.has(name)), None)
     schema = schema or next((name for name in readers if name in row), "chosen")
-    example = readers[schema](row, pairs, source, count)
-    for reason in notes(example):
-        count(reason)
-    return example
+    return readers[schema](row, pairs, source, count)
 
 
 def _read_pair(row: Row, pairs: PairsRule, source: str, count: Count) -> Example:

@@ -22,7 +22,8 @@ class DataReport:
     `num_train`, `num_validation` and `num_test` count examples as read, before any is dropped in token space.
     `columns_not_read` are columns of the files that no row's schema uses; `left_out` says which rows are sound and
     give the loss of this run nothing; `made_with` says what beside the rows the judgements were made with, and whence
-    that comes.
+    that comes. `prepared` has of each step of `dpo_lab.data.preparation`, in order, its name, numbers of rows (`read`,
+    `changed`, `dropped`, `made`, `kept`) and `details` in words.
     """
 
     num_read: int = 0
@@ -34,6 +35,7 @@ class DataReport:
     left_out: list[str] = field(default_factory=list)
     num_test: int = 0
     made_with: list[str] = field(default_factory=list)
+    prepared: list[dict[str, Any]] = field(default_factory=list)
 
     def count(self, reason: str, n: int = 1, source: str = "") -> None:
         """Add `n` to `reason`.
@@ -62,6 +64,7 @@ class DataReport:
             list(dict.fromkeys(self.left_out + other.left_out)),
             self.num_test + other.num_test,
             list(dict.fromkeys(self.made_with + other.made_with)),
+            self.prepared + other.prepared,
         )
         for reason, num in other.counts.items():
             merged.count(reason, num)
@@ -82,8 +85,9 @@ class DataReport:
         places = {reason: list(places) for reason, places in self.places.items()}
         return {**sizes, **by_effect, "places": places, **self._lists()}
 
-    def _lists(self) -> dict[str, list[str]]:
-        return {name: list(getattr(self, name)) for name in ("columns_not_read", "left_out", "made_with")}
+    def _lists(self) -> dict[str, list[Any]]:
+        lists = {name: list(getattr(self, name)) for name in ("columns_not_read", "left_out", "made_with")}
+        return lists | ({"prepared": [dict(step) for step in self.prepared]} if self.prepared else {})
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "DataReport":
@@ -91,13 +95,15 @@ class DataReport:
         counts = {reason: num for effect in get_args(Effect) for reason, num in record[effect].items()}
         plain = ("places", "columns_not_read", "left_out", "made_with")
         sizes = {name: record.get(name, 0) for name in _SIZES}
-        return cls(counts=counts, **sizes, **{name: record[name] for name in plain})
+        prepared = record.get("prepared", [])
+        return cls(counts=counts, **sizes, **{name: record[name] for name in plain}, prepared=prepared)
 
     def lines(self) -> list[str]:
         """For people: the sizes, then one line a reason with the first places, then the columns not read."""
         test = f", {self.num_test} test" if self.num_test else ""
         read = _plural(self.num_read, "row")
         lines = [f"{read} read: {self.num_train} train, {self.num_validation} validation{test}"]
+        lines += map(_prepared, self.prepared)
         for reason, (effect, unit, text, _) in REASONS.items():
             if reason in self.counts:
                 places = ", ".join(self.places[reason])
@@ -116,3 +122,14 @@ class DataReport:
 
 def _plural(num: int, unit: str) -> str:
     return f"{num} {unit}" if num == 1 else f"{num} {unit}s"
+
+
+def _prepared(step: dict[str, Any]) -> str:
+    """What one step did, in a line."""
+    done = [f"{step[name]} {name}" for name in ("changed", "dropped", "made") if step[name]]
+    details = ", ".join(f"{what}: {num}" for what, num in step["details"].items())
+    shown = f" ({details})" if details else ""
+    return (
+        f"prepared by {step['step']}: {_plural(step['read'], 'row')}, {', '.join(done) or 'nothing to do'}{shown}, "
+        f"{step['kept']} left"
+    )

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from dpo_lab.data.report import DataReport
 from dpo_lab.types import Example, Text
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -54,6 +55,13 @@ def notes(example: Example) -> Iterator[str]:
         yield "word_for_missing"
     if any(_bare(example.responses[a]) == _bare(example.responses[b]) for a, b in example.pairs):
         yield "same_but_for_white_space"
+
+
+def count_notes(examples: Sequence[Example], report: DataReport) -> None:
+    """Count `notes` of each of `examples`, as it stands."""
+    for example in examples:
+        for reason in notes(example):
+            report.count(reason, source=example.source)
 
 
 def has_mojibake(text: str) -> bool:

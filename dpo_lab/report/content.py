@@ -57,6 +57,8 @@ class Section:
     paragraphs: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
+    numbers: list[Table] = field(default_factory=list)
+    """Tables that are only offered as CSV."""
 
 
 @final

@@ -10,6 +10,7 @@ from dpo_lab.report.content import Section, Table, Value
 from dpo_lab.report.environment import cost, differences
 from dpo_lab.report.equal_kl import families
 from dpo_lab.report.pairs import match
+from dpo_lab.report.priority import left_out
 from dpo_lab.report.study import Study
 
 MOST_ROWS = 200
@@ -29,8 +30,9 @@ def curves_section(study: Study) -> Section:
         text = "There is one validation a run: trainer.validate_every=N gives curves."
         return Section("curves", "Learning curves", [text])
     paragraphs = ["Mean over seeds, with a 95 % band, at the steps that all runs of a cell validated."]
-    if len(families(study.cells)) > pictures.MOST_FAMILIES:
-        paragraphs.append(f"The first {pictures.MOST_FAMILIES} of {len(families(study.cells))} families.")
+    untold = left_out(len(families(study.cells)), pictures.MOST_FAMILIES, "families")
+    if untold:
+        return Section("curves", "Learning curves", [*paragraphs, untold], [], charts, [pictures.all_curves(study)])
     return Section("curves", "Learning curves", paragraphs, [], charts)
 
 
@@ -96,29 +98,45 @@ def cost_section(study: Study) -> Section:
     known = [place for place in range(len(names)) if any(row[2 + place] is not None for row in rows)]
     columns = ("cell", "runs", *(names[place] for place in known))
     rows = [[*row[:2], *(row[2 + place] for place in known)] for row in rows]
-    seconds = [cost(run)["seconds"] for cell in study.cells for run in cell.runs.values()]
-    total = float(np.nansum(seconds))
-    text = f"Means over runs. Training of all runs in this report took {total:.0f} s of wall time."
-    return Section("cost", "Cost", [text], [Table("cost", "cost of a run", columns, rows)])
+    used = [cost(run)["seconds"] for cell in study.cells for run in cell.runs.values()]
+    others = np.asarray([cost(run)["seconds"] for run in study.not_in_figures], dtype=np.float64)
+    paragraphs = [f"Means over runs. Training of the {len(used)} runs in the figures took {np.nansum(used):.0f} s."]
+    if len(others):
+        unknown = int(np.isnan(others).sum())
+        paragraphs.append(
+            f"The {len(others)} others (failed, killed, further attempts; in no row below) took "
+            f"{np.nansum(others):.0f} s more"
+            + (f", {unknown} of them without a record of their time." if unknown else ".")
+        )
+    paragraphs.append("Seconds are of wall time.")
+    return Section("cost", "Cost", [" ".join(paragraphs)], [Table("cost", "cost of a run", columns, rows)])
 
 
 def environment_section(study: Study) -> Section:
-    found = differences(study.cells)
+    unused = study.not_in_figures
+    found = differences(study.cells, unused)
+    unread = sum(not record.info for record in unused)
+    silent = f" Of {unread} runs nothing is known: their run.json cannot be read." if unread else ""
     if not found:
-        text = "All runs have the same Python, packages, device, threads, machine and code."
-        return Section("environment", "Environment", [text])
+        also = ", those that are in no figure included" if len(unused) > unread else ""
+        text = f"All runs{also} have the same Python, packages, device, threads, machine and code."
+        return Section("environment", "Environment", [text + silent])
     rows: list[list[Value]] = [
-        [one.name, value, count, "yes" if one.is_confounded else "no"]
+        [one.name, value, one.counts.get(value, 0), one.counts_of_unused.get(value, 0), _yes(one.is_confounded)]
         for one in found
-        for value, count in one.counts.items()
+        for value in dict.fromkeys([*one.counts, *one.counts_of_unused])
     ]
     confounded = [one.name for one in found if one.is_confounded]
-    paragraphs = [f"Runs differ in: {', '.join(one.name for one in found)}."]
+    paragraphs = [f"Runs differ in: {', '.join(one.name for one in found)}.{silent}"]
+    if alone := [one.name for one in found if len(one.counts) == 1]:
+        paragraphs.append(
+            f"In {', '.join(alone)} only runs that failed, or are in no figure for another reason, differ."
+        )
     if confounded:
         paragraphs.append(
             f"Among runs of the same seed, {', '.join(confounded)} differ: a difference of results may come from that."
         )
-    columns = ("what", "value", "runs", "differs within a seed")
+    columns = ("what", "value", "runs in figures", "other runs", "differs within a seed")
     return Section("environment", "Environment", paragraphs, [Table("environment", "what differs", columns, rows)])
 
 
@@ -174,6 +192,10 @@ def _disagreeing(study: Study) -> list[str]:
 
 def _is_still(values: Sequence[float]) -> bool:
     return len(values) > 1 and len(set(values)) == 1
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
 
 
 def _mean(column: np.ndarray) -> float | None:

@@ -75,8 +75,8 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
         "Two tests, two questions. Over seeds: would another seed say the same? Student's paired t over the seeds that "
         f"both have, with Holm's correction over the {tested} comparisons that could be tested. Over pairs: would "
         "other prompts say the same of these very runs? Each validation pair averaged over the shared seeds; pairs of "
-        "one prompt may err together and count as one cluster (t with one degree of freedom fewer than prompts); not "
-        "corrected. It says nothing about other seeds. Better and worse go by the first alone.",
+        "one prompt may err together and count as one cluster (t with one degree of freedom fewer than prompts); "
+        "exploratory: not corrected, and it says nothing about other seeds. Better and worse go by the first alone.",
         f'"{INDISTINCT}" does not say that cells are equal: it says that these seeds cannot tell. "Detectable" is the '
         "smallest true difference that so many seeds find in four of five repetitions, at the first threshold of Holm; "
         '"seeds needed" is for the difference that was seen, were it true.',
@@ -87,7 +87,7 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
             "metric=val/rewards/accuracies and metric=val/log_ratios/margins do."
         )
     if comparisons:
-        paragraphs.insert(0, _in_words(comparisons))
+        paragraphs.insert(0, _in_words(study, comparisons))
     rows = [_comparison_row(one) for one in comparisons]
     columns = (
         "cell",
@@ -107,12 +107,11 @@ def comparison_section(study: Study, comparisons: Sequence[Comparison]) -> Secti
     note = (
         f"Up to {unshared} validation pairs are not in all runs of a comparison and are left out." if unshared else ""
     )
-    tables = [Table("comparisons", "every cell less the baseline", columns, rows, note)] if rows else []
+    title = "every cell less the baseline (the primary family of tests)"
+    tables = [Table("comparisons", title, columns, rows, note)] if rows else []
     if not rows:
         paragraphs = ["There is one cell alone: nothing to compare."]
-    return Section(
-        "comparisons", "Against the baseline", paragraphs, tables, pictures.differences(comparisons, study.metric)
-    )
+    return Section("comparisons", "Against the baseline", paragraphs, tables, pictures.differences(study, comparisons))
 
 
 def equal_kl_section(study: Study) -> Section:
@@ -128,6 +127,8 @@ def equal_kl_section(study: Study) -> Section:
         "are joined in the order of their KL, and two such lines are compared by their mean heights over the "
         "KLs that both reach: one number a seed, tested over seeds with Holm's correction. Nothing is extrapolated.",
         "KL is a mean over the samples drawn at the end of a run and has an error of its own (samples/kl_ci95).",
+        "Secondary to the comparison with the baseline, and a family of tests of its own: where nothing differs, 5 of "
+        "100 such tables hold a false word.",
     ]
     rows = [_equal_kl_row(one) for one in compare_families(study.cells, study.baseline, metrics)]
     if not rows and len(families(study.cells)) > 1:
@@ -144,7 +145,7 @@ def equal_kl_section(study: Study) -> Section:
         "baseline there",
         "not compared",
     )
-    title = f"every family less {study.baseline.family} at equal KL"
+    title = f"every family less {study.baseline.family} at equal KL (secondary)"
     return Section(
         "equal-kl", "At equal KL", paragraphs, [Table("equal-kl", title, columns, rows)] * bool(rows), charts
     )
@@ -185,7 +186,9 @@ def claims_section(checked: Sequence[Checked]) -> Section:
     paragraphs = [
         f'Declared before the sweep. "Holds" and "refuted" are two-sided at 5 % with Holm\'s correction over the '
         f'{len(checked)} claims; "{INDISTINCT}" is everything between. The difference is better less worse (less '
-        "by), turned so that positive is in favour of the claim."
+        "by), turned so that positive is in favour of the claim.",
+        "Secondary to the comparison with the baseline, and a family of tests of its own: where nothing differs, 5 of "
+        "100 such tables hold a false word.",
     ]
     rows: list[list[Value]] = [
         [
@@ -205,8 +208,8 @@ def claims_section(checked: Sequence[Checked]) -> Section:
     return Section("claims", "Claims", paragraphs, [Table("claims", "claims", columns, rows)])
 
 
-def _in_words(comparisons: Sequence[Comparison]) -> str:
-    """``Of 8 cells against the baseline 1 is better (loss=ipo), 7 are not distinguishable.``"""
+def _in_words(study: Study, comparisons: Sequence[Comparison]) -> str:
+    """``Of 8 cells against the baseline 1 is better (loss=ipo), 7 are ...``, and whose family of tests that is."""
     words: dict[str, list[str]] = {}
     for one in comparisons:
         words.setdefault(one.verdict.partition(":")[0], []).append(one.cell.label)
@@ -215,7 +218,11 @@ def _in_words(comparisons: Sequence[Comparison]) -> str:
         + (f" ({', '.join(words[verdict])})" if verdict in ("better", "worse") else "")
         for verdict in sorted(words, key=("better", "worse", INDISTINCT, "not tested").index)
     ]
-    return f"Of {len(comparisons)} cells against the baseline {', '.join(parts)}."
+    return (
+        f"Of {len(comparisons)} cells against the baseline {', '.join(parts)}. This is the primary family of tests "
+        f"({study.metric} over seeds): where nothing differs, 5 of 100 reports call some cell better or worse here. "
+        "Claims, and what is said at equal KL, are secondary, each a family of its own."
+    )
 
 
 def _has_own_unit(study: Study) -> bool:

@@ -54,7 +54,7 @@ def select(cells: Sequence[Cell], metric: str, pairs_of: Mapping[str, Pairs], ba
 
     A metric of the test split chooses by the curve of the same name on validation.
     """
-    metric = f"val/{metric.removeprefix('test/')}" if metric.startswith("test/") else metric
+    metric = on_validation_split(metric)
     sign = -1.0 if lower_is_better(metric) else 1.0
     has_test = is_tested(cells, metric)
     candidates = _kept_weights(cells, metric) if has_test else _common_steps(cells, metric)
@@ -80,6 +80,11 @@ def select(cells: Sequence[Cell], metric: str, pairs_of: Mapping[str, Pairs], ba
 def on_test_split(metric: str) -> str:
     """The curve of the test that belongs to a curve of validation."""
     return f"test/{metric.partition('/')[2]}"
+
+
+def on_validation_split(metric: str) -> str:
+    """The curve of validation that belongs to a curve of the test; any other curve is itself."""
+    return f"val/{metric.removeprefix('test/')}" if metric.startswith("test/") else metric
 
 
 def is_tested(cells: Sequence[Cell], metric: str) -> bool:

@@ -146,8 +146,8 @@ def clustered_test(differences: Any, clusters: Any, confidence: float = CONFIDEN
     return ClusteredTest(mean, mean - half, mean + half, p, count, num_clusters)
 
 
-def best_of_sides(left: Array, right: Array, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
-    """Interval and two-sided p of max_a(mean of row a of `left`) - max_b(mean of row b of `right`), true means meant.
+def best_of_sides(left: Array, right: Array, confidence: float = CONFIDENCE) -> PairedTest:
+    """Test max_a(mean of row a of `left`) - max_b(mean of row b of `right`), true means meant, against 0.
 
     ``left[a, n]`` and ``right[b, n]`` share their n seeds. That the best row is not known makes no luck of it: the left
     side is the better one where one of its rows beats every row of the other, so of a row the largest p over the
@@ -156,14 +156,19 @@ def best_of_sides(left: Array, right: Array, confidence: float = CONFIDENCE) -> 
     so. One row a side is `paired_test`. Choosing the best row on all seeds but one and testing on that one would not
     do: those differences depend on each other, and 12 to 18 of 100 sweeps without a difference would have one at 5 %.
 
-    nan for fewer than two seeds, and where no two rows differ by more than a constant.
+    The difference is that of the largest means seen. It always lies in the interval, and on the side of 0 on which an
+    interval without 0 lies: max_a min_b and min_b max_a of the differences of means are both that number, one end of
+    the interval is below the one, the other above the other. Interval and p are nan for fewer than two seeds, and
+    where no two rows differ by more than a constant; `sd` is nan, since no single sample was tested.
     """
+    nothing = float("nan")
     differences = left[:, None, :] - right[None, :, :]
     count = differences.shape[-1]
     is_known = np.isfinite(paired_p(differences))
+    mean = differences.mean(axis=-1) if count else np.full(is_known.shape, nothing)
+    difference = float(mean.min(axis=1).max())
     if not is_known.any():
-        return float("nan"), float("nan"), float("nan")
-    mean = differences.mean(axis=-1)
+        return PairedTest(difference, nothing, nothing, nothing, nothing, count)
     error = np.where(is_known, differences.std(axis=-1, ddof=1), np.inf) / count**0.5
     one_sided = special.stdtr(count - 1, -mean / error), special.stdtr(count - 1, mean / error)
     better, worse = (np.where(is_known, p, 1.0) for p in one_sided)
@@ -171,7 +176,7 @@ def best_of_sides(left: Array, right: Array, confidence: float = CONFIDENCE) -> 
     widths = [t_quantile(count, (1 - confidence) / rows) for rows in (len(left), len(right))]
     low = (mean - widths[0] * error).min(axis=1).max()
     high = (mean + widths[1] * error).max(axis=0).min()
-    return float(low), float(high), float(p)
+    return PairedTest(difference, float(low), float(high), float(p), nothing, count)
 
 
 def holm(p_values: Any) -> Array:

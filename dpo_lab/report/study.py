@@ -39,6 +39,11 @@ class Study:
         return [(record, reason) for record in self.records if (reason := why_unused(record))]
 
     @property
+    def not_in_figures(self) -> list[RunRecord]:
+        """`unused` runs, and further attempts at a seed."""
+        return [*(record for record, _ in self.unused), *(run for cell in self.cells for run in cell.repeats)]
+
+    @property
     def seeds(self) -> list[str]:
         """All seeds of all cells, in order."""
         return list(dict.fromkeys(seed for cell in self.cells for seed in cell.runs))

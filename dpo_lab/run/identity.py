@@ -34,6 +34,8 @@ CONTENT_OF: dict[str, str] = {
     "data.test_path": "data",
     "data.classes": "data",
     "data.confusion": "data",
+    "prepare.synonyms.path": "data",
+    "prepare.templates.templates": "data",
     "model.path": "initial_weights",
     "reference.path": "reference",
 }
@@ -48,6 +50,8 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "data.label_noise": 0,
     "data.label_noise_seed": 0,
     "trainer.record_pairs": False,
+    "trainer.deterministic": True,
+    "prepare": {},
 }
 
 

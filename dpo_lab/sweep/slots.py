@@ -70,7 +70,8 @@ def share_of(config: Mapping[str, Any]) -> Share:
     trainer, settings = config.get("trainer", {}), SweepSettings(**config.get("sweep", {}))
     num_ranks, num_threads = trainer.get("num_devices") or 1, trainer.get("num_threads") or settings.cpus_per_job
     if trainer.get("accelerator") == "gpu":
-        return gpu_share(visible_devices(), num_ranks, len(visible_cpus()))
+        share = gpu_share(visible_devices(), num_ranks, len(visible_cpus()))
+        return share._replace(num_threads=trainer.get("num_threads") or share.num_threads)
     return cpu_share(visible_cpus(), num_ranks, num_threads, pins=settings.pin)
 
 
@@ -87,7 +88,7 @@ def gpu_share(devices: Sequence[str], num_ranks: int, num_cpus: int) -> Share:
     """A device for each rank, and of the processors the part that falls to a device.
 
     >>> gpu_share(["0", "1", "2", "3"], 2, 16)
-    Share(units=('0', '1', '2', '3'), num=2, num_threads=4, is_gpu=True)
+    Share(units=('0', '1', '2', '3'), num=2, num_threads=4, is_gpu=True, pins=False)
 
     Raises:
         UserError: there are fewer devices than one job wants.
@@ -109,7 +110,9 @@ def visible_devices() -> list[str]:
     named = os.environ.get(VISIBLE)
     if named is not None:
         return [name for name in named.split(",") if name.strip()]
-    return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
+    # Some virtual machines and containers have the one and not the other.
+    found = list(Path("/proc/driver/nvidia/gpus").glob("*")) or list(Path("/dev").glob("nvidia[0-9]*"))
+    return [str(number) for number in range(len(found))]
 
 
 def slots_folder() -> Path:

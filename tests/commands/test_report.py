@@ -69,6 +69,9 @@ def test_report_is_written_whole_and_asks_for_nothing(runs: Path, capsys: pytest
     assert [path.stem for path in svgs] == [path.stem for path in pngs] and len(svgs) >= 6
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pngs)
     assert len(page) < 400_000
+    summary = page[: page.index("<nav")]
+    assert "the primary family of tests (val/rewards/accuracies over seeds)" in summary and "are secondary" in summary
+    assert "at equal KL (secondary)" in page and page.count("Secondary to the comparison") == 1
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
 
@@ -100,7 +103,8 @@ def test_claims_give_the_exit_code(runs: Path, capsys: pytest.CaptureFixture[str
     Path("claims.yaml").write_text(json.dumps({"claims": [{**entry, "at": "equal_beta"}]}))
     assert main(["report", "runs", "claims=claims.yaml"]) == 0
     assert "Claim <i>ipo</i>: holds." in capsys.readouterr().err
-    assert "&lt;i&gt;ipo" in (runs / ".reports/runs/report.html").read_text()
+    page = (runs / ".reports/runs/report.html").read_text()
+    assert "&lt;i&gt;ipo" in page and page.count("Secondary to the comparison") == 2
     swapped = {**entry, "better": "loss=sigmoid", "worse": "loss=ipo", "at": "equal_kl"}
     Path("claims.yaml").write_text(json.dumps({"claims": [swapped]}))
     assert main(["report", "runs", "--claims", "claims.yaml"]) == 4
@@ -157,6 +161,9 @@ def test_diff_names_config_environment_result_and_the_first_step(runs: Path, cap
     assert "several runs" in capsys.readouterr().err
     assert main(["diff", "sigmoid-0.1-0", str(runs / "made" / "sigmoid-0.1-0")]) == 0
     assert "the same, bit for bit" in capsys.readouterr().out
+    write_run(runs, seed=5, id="later", metrics=[{"step": 7, "val/rewards/accuracies": 0.9}])
+    assert main(["diff", "sigmoid-0.1-0", "later"]) == 0
+    assert "no step in common" in capsys.readouterr().out
 
 
 def test_reports_load_no_torch(runs: Path, root: Path):

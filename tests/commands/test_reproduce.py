@@ -100,7 +100,9 @@ def test_the_same_again_is_bit_identical_and_beside_the_original(place: Path, mo
 def test_a_copy_whose_data_and_model_lie_elsewhere_is_no_variation(run: Path, place: Path, capsys):
     shutil.copy(place / "pairs.jsonl", "moved.jsonl")
     shutil.copytree(place / "MODEL", "MOVED")
-    code, out, err, record = reproduce(capsys, "copy", "data.path=moved.jsonl", "model.path=MOVED", "--steps", "3")
+    places = ("data.path=moved.jsonl", "model.path=MOVED", "cache_dir=anew")
+    code, out, err, record = reproduce(capsys, "copy", *places, "--steps", "3")
+    assert "reference: 0 responses from the cache" in err and list(Path("anew/reference").iterdir())
     assert code == 0 and out.startswith("bit-identical: 4 rows of metrics.jsonl, ")
     assert "variation" not in out + err and "as it was: config" in err
     assert record["steps"] == 3

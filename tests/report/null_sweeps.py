@@ -54,15 +54,11 @@ def false_alarms(shape: Shape, count: int, *, seed: int = 0, bend: float = 0.0) 
         bend: accuracy and reward rise with KL, by the same bent curve for every loss; then only what is compared at
             equal KL is the same in all cells.
     """
-    cells = _cells(shape)
-    (baseline,) = [cell for cell in cells if cell.chosen_by("loss=sigmoid loss.beta=0.1")]
     claims = claims_of(shape)
-    generator = np.random.default_rng(seed)
-    for _ in range(count):
-        drawn = _draw(cells, shape, generator, bend)
-        by_label = {cell.label: cell for cell in drawn}
-        comparisons = compare_to_baseline(drawn, by_label[baseline.label], METRIC)
-        at_equal_kl = compare_families(drawn, by_label[baseline.label], [METRIC, REWARD])
+    for drawn in draw_sweeps(shape, count, seed=seed, bend=bend):
+        (baseline,) = [cell for cell in drawn if cell.chosen_by("loss=sigmoid loss.beta=0.1")]
+        comparisons = compare_to_baseline(drawn, baseline, METRIC)
+        at_equal_kl = compare_families(drawn, baseline, [METRIC, REWARD])
         checked = check_claims(claims, drawn)
         yield Alarms(
             comparisons=any(one.verdict in ("better", "worse") for one in comparisons),
@@ -70,6 +66,14 @@ def false_alarms(shape: Shape, count: int, *, seed: int = 0, bend: float = 0.0) 
             claims=any(one.verdict in ("holds", "refuted") for one in checked),
             uncorrected=any(one.seeds.p < ALPHA for one in comparisons),
         )
+
+
+def draw_sweeps(shape: Shape, count: int, *, seed: int = 0, bend: float = 0.0) -> Iterator[list[Cell]]:
+    """The cells of `count` sweeps."""
+    cells = _cells(shape)
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        yield _draw(cells, shape, generator, bend)
 
 
 def _cells(shape: Shape) -> list[Cell]:

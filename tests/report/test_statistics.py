@@ -116,13 +116,29 @@ def test_best_of_sides_by_hand():
     rows, twice for two sides: 0.148360. Ends: 2 - t(2 df, 1 - 0.05 / 4) / sqrt(3) and 2 + t(2 df, 0.975) / sqrt(3).
     """
     left, right = np.asarray([[2.0, 3.0, 4.0], [0.0, 1.0, 2.0]]), np.asarray([[1.0, 1.0, 1.0]])
-    low, high, p = best_of_sides(left, right)
-    assert p == pytest.approx(0.148360, abs=1e-6)
-    assert (low, high) == pytest.approx((2 - 6.205347 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-6)
-    assert best_of_sides(right, left) == pytest.approx((-high, -low, p))
+    found = best_of_sides(left, right)
+    assert (found.difference, found.count) == (2.0, 3) and found.p == pytest.approx(0.148360, abs=1e-6)
+    assert (found.low, found.high) == pytest.approx((2 - 6.205347 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-6)
+    assert best_of_sides(right, left)[:4] == pytest.approx((-2.0, -found.high, -found.low, found.p))
     alone = paired_test(left[0] - right[0])
-    assert best_of_sides(left[:1], right) == pytest.approx((alone.low, alone.high, alone.p))
-    assert np.isnan(best_of_sides(right, right)).all()
+    assert best_of_sides(left[:1], right)[:4] == pytest.approx(alone[:4])
+    flat = best_of_sides(right, right)
+    assert flat.difference == 0.0 and np.isnan(flat[1:4]).all()
+
+
+def test_best_of_sides_agrees_with_itself():
+    """Whatever rows, seeds and outliers: the difference lies in its interval; p is below 5 % just where 0 does not."""
+    generator = np.random.default_rng(4)
+    num_clear = 0
+    for _ in range(400):
+        rows_of_left, rows_of_right, count = generator.integers((1, 1, 2), 6)
+        spread = generator.choice([0.01, 0.1, 1.0])
+        left, right = (spread * generator.standard_t(1.2, (n, count)) for n in (rows_of_left, rows_of_right))
+        found = best_of_sides(left + generator.choice([-1.0, 0.0, 1.0]), right)
+        assert found.low <= found.difference <= found.high
+        assert (found.p < ALPHA) is not (found.low <= 0 <= found.high)
+        num_clear += found.p < ALPHA
+    assert 40 < num_clear < 360
 
 
 def test_best_of_sides_finds_no_more_than_it_says():
@@ -135,7 +151,7 @@ def test_best_of_sides_finds_no_more_than_it_says():
     def share(count: int, gain: float) -> float:
         heights = np.asarray([[1.0], [0.0], [0.0]])
         draws = ([heights + generator.normal(0, 0.1, (3, 5)) for _ in range(2)] for _ in range(count))
-        return float(np.mean([best_of_sides(left + gain, right)[2] < ALPHA for left, right in draws]))
+        return float(np.mean([best_of_sides(left + gain, right).p < ALPHA for left, right in draws]))
 
     assert 0.005 < share(1500, 0.0) <= 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
     assert share(100, 0.5) > 0.8

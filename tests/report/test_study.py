@@ -15,7 +15,7 @@ from dpo_lab.report.cells import choose_cell
 from dpo_lab.report.compare import compare_to_baseline
 from dpo_lab.report.environment import differences
 from dpo_lab.report.equal_kl import compare_families
-from dpo_lab.report.more_sections import runs_section
+from dpo_lab.report.more_sections import cost_section, environment_section, runs_section
 from dpo_lab.report.pairs import read_pairs
 from dpo_lab.report.sections import comparison_section, main_table
 from dpo_lab.report.selection import select
@@ -311,6 +311,28 @@ def test_environment_that_goes_with_the_cell_is_confounded(workplace: Path):
         write_run(workplace, loss=loss, metrics=rows(0.6), info={"packages": {"torch": torch}, "python": "3.11.7"})
     (found,) = differences(read_study([workplace]).cells)
     assert (found.name, found.is_confounded) == ("torch", True) and found.counts == {"2.13.0": 1, "2.12.0": 1}
+
+
+def test_environment_and_cost_of_runs_that_failed_are_told(workplace: Path):
+    """Two runs of 2 s in the figures; one that failed under another torch, one killed without timing, one repeat."""
+    for seed in range(2):
+        write_run(workplace, seed=seed, metrics=rows(0.6))
+    study = read_study([workplace])
+    assert environment_section(study).paragraphs[0].startswith("All runs have the same")
+    assert cost_section(study).paragraphs == [
+        "Means over runs. Training of the 2 runs in the figures took 4 s. Seconds are of wall time."
+    ]
+    failed = {"status": "failed", "packages": {"torch": "2.12.0"}}
+    write_run(workplace, seed=2, metrics=rows(0.6), info=failed)
+    early = {"status": "running", "python": None, "packages": None, "code": None}
+    (write_run(workplace, seed=3, info=early) / "timing.jsonl").unlink()
+    write_run(workplace, seed=1, metrics=rows(0.6), id="again", info={"started": "2026-01-02T00:00:00+00:00"})
+    study = read_study([workplace])
+    section = environment_section(study)
+    assert section.paragraphs[0] == "Runs differ in: torch." and "only runs that failed" in section.paragraphs[1]
+    assert section.tables[0].rows == [["torch", "2.13.0", 2, 1, "no"], ["torch", "2.12.0", 0, 1, "no"]]
+    (said,) = cost_section(study).paragraphs
+    assert "The 3 others" in said and "took 4 s more, 1 of them without a record of their time" in said
 
 
 def test_false_alarms_of_the_whole_way(workplace: Path):

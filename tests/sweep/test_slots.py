@@ -30,6 +30,9 @@ def test_a_config_says_what_its_job_needs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     monkeypatch.setattr("dpo_lab.sweep.slots.visible_cpus", lambda: CPUS)
     assert share_of({"trainer": {"accelerator": "gpu", "num_devices": 2}}) == gpu_share(["GPU-a", "GPU-b"], 2, 7)
+    assert share_of({"trainer": {"accelerator": "gpu", "num_threads": 1}}) == Share(
+        ("GPU-a", "GPU-b"), 1, 1, is_gpu=True
+    )
     assert share_of({"trainer": {"num_devices": 2, "num_threads": None}, "sweep": {"cpus_per_job": 3}}).num == 6
     assert share_of({"trainer": {"num_threads": 4}}).num == 4
     assert [share_of({"sweep": {"pin": pins}}).pins for pins in (True, False)] == [True, False]

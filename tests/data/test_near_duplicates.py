@@ -4,7 +4,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_lab.audit.near_duplicates import THRESHOLD, near_duplicates, signature, similarity
+from dpo_lab.data.near_duplicates import THRESHOLD, near_duplicates, signature, similarity
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in ("n", "rt", "st", "l")]
 
