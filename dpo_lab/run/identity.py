@@ -36,6 +36,7 @@ CONTENT_OF: dict[str, str] = {
     "data.confusion": "data",
     "prepare.synonyms.path": "data",
     "prepare.templates.templates": "data",
+    "prepare.paraphrases.path": "data",
     "model.path": "initial_weights",
     "reference.path": "reference",
 }
