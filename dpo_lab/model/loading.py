@@ -73,6 +73,8 @@ def load_model(
             head.configure(config, path)
         rates = set_config_dropout(config, dropout)
         held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
+        if getattr(config.get_text_config(), "attn_logit_softcapping", None):
+            held["attn_implementation"] = "eager"  # transformers before 5.18 would leave the caps out (Gemma 2)
         loader: Any = getattr(transformers, kind.auto_class)
         with _quiet():
             model, loaded = loader.from_pretrained(

@@ -25,6 +25,7 @@ class TransformersPolicy(Policy):
     """A model of transformers and its tokenizer. `kind`: how transformers loads such a model."""
 
     kind: ClassVar[ModelKind]
+    writes_text: ClassVar[bool] = True
     tokenizer: Any
 
     def __init__(
