@@ -233,10 +233,10 @@ def test_a_compiler_that_meets_other_threads_is_asked_again(monkeypatch: pytest.
         return value
 
     monkeypatch.setattr(flex_attention, "_flex", lambda device_type: kernel)
-    given = [torch.ones(1, 1, 3, 16)] * 3
-    assert flex_attend(*given, None, scale=None, softcap=None) is given[2]
+    one = torch.ones(1, 1, 3, 16)
+    assert flex_attend(one, one, one, None, scale=None, softcap=None) is one
     for told in (["another assertion"], ["num_threads state changed", "num_threads state changed"]):
         refusals += told
         with pytest.raises(AssertionError, match=told[0]):
-            flex_attend(*given, None, scale=None, softcap=None)
+            flex_attend(one, one, one, None, scale=None, softcap=None)
     assert refusals == []
