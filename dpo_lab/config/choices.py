@@ -22,7 +22,7 @@ def holders(source: Source, group: str, key: str) -> dict[str, str | None]:
 
 
 def has_own_node(source: Source, group: str, name: str) -> bool:
-    """Whether the file `name` of `group` fills a node ``group.name``, so that several can be chosen beside each other."""
+    """Whether the file `name` of `group` fills a node ``group.name``, so that several can be chosen together."""
     _, repository = source.loader._parse_overrides_and_create_caching_repo(source.config_name, [*source.searchpath])
     found = repository.load_config(f"{group}/{name}")
     return found is not None and found.header.get("package") == f"{group}.{name}"
