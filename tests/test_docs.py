@@ -135,7 +135,18 @@ def test_command_of_the_readme_deletes_nothing_unasked(command: str, capsys: pyt
     assert len(list(Path("runs").glob("*/*/checkpoints"))) == 4
 
 
-OTHERS = [command for command in COMMANDS if command not in TRAINS + LOOKS + REPORTS + OF_A_RUN + RULES]
+OF_A_MODEL = [command for command in COMMANDS if command.startswith("dpo-lab paraphrase")]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", OF_A_MODEL)
+def test_command_of_the_readme_takes_a_model(command: str):
+    _, *arguments = shlex.split(command)
+    assert cli.main([*arguments, "--max-new-tokens", "4"]) == 0
+    assert Path(arguments[arguments.index("--out") + 1]).is_file()
+
+
+OTHERS = [command for command in COMMANDS if command not in TRAINS + LOOKS + REPORTS + OF_A_RUN + RULES + OF_A_MODEL]
 
 
 @pytest.mark.parametrize("command", OTHERS)

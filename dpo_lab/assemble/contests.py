@@ -13,6 +13,7 @@ from dpo_lab.evaluation.contest_figures import contest_figures
 from dpo_lab.evaluation.figure import Measured, mean_figure
 from dpo_lab.evaluation.settings import Against, EvaluationSettings
 from dpo_lab.judge.judge import Judge
+from dpo_lab.judge.known_reward import KnownReward
 from dpo_lab.samples import Sample, draw_samples
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.seeds import seed_beside
@@ -69,6 +70,11 @@ def measure_samples(
     if not asked:
         what = "no prompt with a chosen response" if against == "chosen" else "no prompt"
         raise UserError(f"{name} has {what}, so there is nothing to evaluate")
+    if judge is not None and not isinstance(judge, KnownReward) and any(one.encoded.images for one in asked):
+        raise UserError(
+            f"judge={judge.label}: these prompts show images, which a judge of texts would not see; without a judge "
+            "there are samples, length and KL"
+        )
     samples = _draw(experiment, asked, settings)
     prompts = [asked[number % len(asked)] for number in range(len(samples))]
     clusters = [number % len(asked) for number in range(len(samples))]

@@ -1,13 +1,13 @@
 """A finished run, measured as fits what its responses are."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dpo_lab.assemble.contests import measure_samples
+from dpo_lab.assemble.contests import measure_samples, opponent_of
 from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.experiment import Experiment, kind_of_policy
 from dpo_lab.assemble.instantiate import instantiate
@@ -19,9 +19,45 @@ from dpo_lab.evaluation.figure import Measured
 from dpo_lab.evaluation.settings import EvaluationSettings
 from dpo_lab.judge.judge import Judge
 from dpo_lab.judge.known_reward import KnownReward
+from dpo_lab.model.recommender_policy import Recommender
 from dpo_lab.module import PreferenceModule
 
 Say = Callable[[str], None]
+
+OF_TEXTS = ("judge", "against", "num_samples", "max_new_tokens")
+"""Knobs of an evaluation that act on policies that write text alone."""
+
+
+def check_knobs(named: Iterable[str], config: Mapping[str, Any]) -> None:
+    """Whether what the command line names of an evaluation acts on a run of `config`.
+
+    Raises:
+        UserError: naming the first knob that would do nothing.
+    """
+    model, kind = kind_of_policy(config, ("dpo_lab", *config["plugins"]))
+    for name in named:
+        if name in OF_TEXTS and not kind.writes_text:
+            raise UserError(
+                f"{name}: is of responses that are drawn and compared, and {model} writes no text; its answers are "
+                "measured against those of the data"
+            )
+        if name == "cutoffs" and not issubclass(kind, Recommender):
+            raise UserError(f"cutoffs: is of a ranking, and {model} ranks nothing")
+
+
+def check_opponent(experiment: Experiment, judge: Judge | None, settings: EvaluationSettings) -> None:
+    """
+    Raises:
+        UserError: what responses are to be compared with is not there, or nobody would compare them.
+    """
+    if settings.against is None:
+        return
+    opponent_of(experiment, settings.against)
+    if judge is None and experiment.source.true_reward is None:
+        raise UserError(
+            f"against={settings.against}: there is nobody to compare, since this data knows no reward of a response; "
+            "take judge=reward_model or judge=endpoint"
+        )
 
 
 def build_judge(node: Mapping[str, Any] | None, config: Mapping[str, Any], say: Say) -> Judge | None:
@@ -32,18 +68,11 @@ def build_judge(node: Mapping[str, Any] | None, config: Mapping[str, Any], say: 
         config: of the run, with the data that is evaluated on.
 
     Raises:
-        UserError: it cannot be had, or does not fit the run's policy or its data.
+        UserError: it cannot be had, or does not fit the data.
     """
     if node is None:
         return None
     packages = ("dpo_lab", *config["plugins"])
-    model, kind = kind_of_policy(config, packages)
-    name = str(node["_target_"]).rpartition(".")[2]
-    if not kind.writes_text:
-        raise UserError(
-            f"judge={name}: a judge compares texts, and {model} writes none; without a judge its "
-            "answers are measured against those of the data"
-        )
     given: dict[str, Any] = {"cache_dir": Path(config["cache_dir"]).expanduser()}
     if "true_reward" in inspect.signature(locate(node["_target_"], packages)).parameters:
         given["true_reward"] = build_source(config).true_reward

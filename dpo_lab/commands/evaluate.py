@@ -58,11 +58,11 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate(word: str, words: Sequence[str], runs_dir: Path) -> None:
-    from dpo_lab.assemble.evaluate_run import build_judge, evaluate_run
+    from dpo_lab.assemble.evaluate_run import build_judge, check_knobs, check_opponent, evaluate_run
     from dpo_lab.assemble.scores import parts_to_score
     from dpo_lab.commands.diff import find
-    from dpo_lab.commands.saved_run import config_of_run, heads_of
-    from dpo_lab.commands.score import Asked, chosen_parts, module_of, of_run
+    from dpo_lab.commands.saved_run import config_of_run, heads_of, name_of
+    from dpo_lab.commands.score import Asked, chosen_parts, every_row, module_of, of_run
     from dpo_lab.config.evaluation import compose_evaluation, is_own
     from dpo_lab.evaluation.settings import EvaluationSettings
     from dpo_lab.run import read_run
@@ -76,10 +76,17 @@ def _evaluate(word: str, words: Sequence[str], runs_dir: Path) -> None:
     asked = Asked(overrides, plain.get("weights"), plain.get("splits"), plain.get("out"))
     run = read_run(find(word, runs_dir))
     _check_finished(run, asked.weights)
-    node: Any = settings.judge
-    judge = build_judge(node, config_of_run(run.config, run.info, overrides, runs_dir=runs_dir), _say)
-    run, trained, experiment = of_run(asked, word, runs_dir)
+    if asked.out is not None and Path(asked.out).suffix != ".json":
+        raise UserError(f"out={asked.out}: must end in .json; the rows go beside it, into .jsonl")
     heads = heads_of(overrides)
+    config = config_of_run(run.config, run.info, overrides, runs_dir=runs_dir)
+    if "data" in heads:
+        config["data"] = every_row(config["data"], overrides)
+    check_knobs([name_of(text).partition(".")[0] for text in own], config)
+    node: Any = settings.judge
+    judge = build_judge(node, config, _say)
+    run, trained, experiment = of_run(asked, word, runs_dir)
+    check_opponent(experiment, judge, settings)
     names = list(chosen_parts(parts_to_score(experiment), asked.splits, is_own="data" not in heads))
     files = _files(run, experiment, asked, names, judge, settings.against)
 
@@ -131,8 +138,6 @@ def _files(
         files = {name: folder / f"{data}{name}{ending}.json" for name in names}
     else:
         out = Path(asked.out).expanduser()
-        if out.suffix != ".json":
-            raise UserError(f"out={asked.out}: must end in .json; the rows go beside it, into .jsonl")
         files = {name: out if len(names) == 1 else out.with_stem(f"{out.stem}-{name}") for name in names}
     try:
         next(iter(files.values())).parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def of_run(asked: Asked, word: str, runs_dir: Path) -> "tuple[Run, Trained, Expe
     config = config_of_run(run.config, run.info, asked.overrides, runs_dir=runs_dir)
     trained = find_trained(run.path, run.info, asked.weights or MODEL, _say)
     heads = heads_of(asked.overrides)
-    data = _every_row(config["data"], asked.overrides) if "data" in heads else None
+    data = every_row(config["data"], asked.overrides) if "data" in heads else None
     own = config if data is None else {**config, "data": run.config["data"]}
     experiment = assemble_scores(own, data, _say)
     _check_same(run, experiment, heads)
@@ -139,10 +139,10 @@ def _without_run(asked: Asked) -> "tuple[None, None, Experiment]":
     if asked.weights is not None:
         raise UserError("weights: names a checkpoint of a run; without a run, the policy is model.path")
     config = compose([*asked.overrides, "logger=local"])
-    return None, None, assemble(of_every_row({**config, "data": _every_row(config["data"], asked.overrides)}), _say)
+    return None, None, assemble(of_every_row({**config, "data": every_row(config["data"], asked.overrides)}), _say)
 
 
-def _every_row(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def every_row(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """`data` without the splits that nobody has asked for: of a file to be scored no row stands apart."""
     given = {text.lstrip("+").partition("=")[0] for text in overrides}
     whole = {"validation_path": None, "validation_fraction": 0.0, "test_path": None, "test_fraction": 0.0}

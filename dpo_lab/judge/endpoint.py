@@ -14,6 +14,8 @@ from dpo_lab.judge.judge import Judge
 from dpo_lab.judge.question import ask, read_verdict
 from dpo_lab.ranges import NonNegative, NonNegativeInt, Positive, PositiveInt
 
+OWN = frozenset({"messages", "model", "temperature", "max_tokens", "stream", "n"})
+"""Keys of a request that are not for `extra` to say."""
 SCORES = {"A": 1.0, "B": 0.0, "C": 0.5}
 SHOWN = 300
 """Characters of an answer without a verdict that its row keeps."""
@@ -26,8 +28,9 @@ def endpoint(
     model: str,
     key_variable: str | None = None,
     criterion: str = "more helpful, more accurate and better written",
-    temperature: NonNegative = 0.0,
-    max_tokens: PositiveInt = 512,
+    temperature: NonNegative | None = 0.0,
+    max_tokens: PositiveInt | None = 512,
+    extra: dict[str, Any] | None = None,
     timeout_seconds: Positive = 60.0,
     max_retries: NonNegativeInt = 5,
     max_wait_seconds: NonNegative = 30.0,
@@ -45,15 +48,22 @@ def endpoint(
         key_variable: name of the environment variable that holds the key; null where the server wants none. The key
             itself is written nowhere.
         criterion: what better means, in the words of the question.
-        temperature: of the answers; 0 for the likeliest.
-        max_tokens: of an answer; one that is cut before its verdict has none.
+        temperature: of the answers; 0 for the likeliest. Null says nothing of it.
+        max_tokens: of an answer; one that is cut before its verdict has none. Null says nothing of it.
+        extra: further keys of each request, by their names there. They are recorded, and are no place for a key.
         timeout_seconds: of one call.
         max_retries: of a call that failed with 429 or 5xx, in time, or without JSON; more bears longer trouble.
         max_wait_seconds: the longest pause between two tries; a server's Retry-After counts up to it.
         num_parallel: calls at a time.
+
+    Raises:
+        UserError: `extra` says what is said already.
     """
+    if own := sorted(OWN & (extra or {}).keys()):
+        raise UserError(f"judge.extra.{own[0]}: is said already, or would change what an answer is")
     client = ChatClient(url, key_variable, timeout=timeout_seconds, max_retries=max_retries, max_wait=max_wait_seconds)
     asked = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+    asked = {name: value for name, value in asked.items() if value is not None} | (extra or {})
     return Endpoint(client, url.rstrip("/"), asked, criterion, cache_dir / "judge", num_parallel)
 
 

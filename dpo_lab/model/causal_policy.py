@@ -35,7 +35,6 @@ class CausalLM(TransformersPolicy):
     """
 
     kind: ClassVar[ModelKind] = CAUSAL_LM
-    writes_text: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,14 +12,14 @@ from dpo_lab.errors import UserError
 from dpo_lab.model.positions import longest_text
 from dpo_lab.model.transformers_policy import TransformersPolicy
 
-"""Tokenizers that know of no limit give 10^30 or so."""
-
 
 class EncoderPolicy(TransformersPolicy):
     """A transformers encoder with a head.
 
     `has_fresh_head`: the head was drawn and has learnt nothing.
     """
+
+    writes_text: ClassVar[bool] = False
 
     def __init__(self, model: Any, tokenizer: Any, *, has_fresh_head: bool = False, **options: Any):
         """`options` are those of `TransformersPolicy`."""

@@ -73,6 +73,8 @@ def load_model(
             head.configure(config, path)
         rates = set_config_dropout(config, dropout)
         held = {"dtype": getattr(torch, dtype), **loader_options(quantization, getattr(torch, dtype))}
+        if getattr(config.get_text_config(), "attn_logit_softcapping", None):
+            held["attn_implementation"] = "eager"  # transformers before 5.18 would leave the caps out (Gemma 2)
         loader: Any = getattr(transformers, kind.auto_class)
         with _quiet():
             model, loaded = loader.from_pretrained(
@@ -205,6 +207,11 @@ def reason_of(error: Exception) -> str:
     text = str(error)
     if "custom code" in text and "trust_remote_code" in text:
         return "it needs code that comes with it, and that is not run unless you say so: model.trust_remote_code=true"
+    if isinstance(error, ImportError) and "torchvision" in text.lower():
+        return (
+            "its processor reads videos as well, for which transformers asks for torchvision; install the one that "
+            "belongs to your torch: pip install 'dpo-lab[vision]'"
+        )
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle with more in it than tensors, and none of it was run; give safetensors"
     return f"{type(error).__name__}: {text}"

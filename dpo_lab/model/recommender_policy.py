@@ -31,6 +31,7 @@ class Recommender(TransformersPolicy):
     """
 
     kind: ClassVar[ModelKind] = NEXT_ITEM_MODEL
+    writes_text: ClassVar[bool] = False
 
     @property
     def catalogue(self) -> tuple[str, ...]:

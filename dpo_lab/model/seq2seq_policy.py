@@ -33,7 +33,6 @@ class Seq2SeqLM(TransformersPolicy):
     """
 
     kind: ClassVar[ModelKind] = SEQ2SEQ
-    writes_text: ClassVar[bool] = True
 
     def __init__(
         self,

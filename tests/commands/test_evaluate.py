@@ -15,9 +15,11 @@ from dpo_lab.commands import train as command
 from dpo_lab.run import read_run
 from tests.commands.test_encoders import asked, labelled  # noqa: F401 - fixtures
 from tests.commands.test_other_policies import ITEMS, LISTENERS
+from tests.judge.server import longer_is_better, serving
 from tests.small import SMALL, run_train
 from tests.torture.processes import config
 
+TOKEN = "planted-key-of-a-judge-0123456789"
 QUICK = ("trainer.max_steps=2", "trainer.global_batch_size=8", "samples.num=0", "logger=local")
 ENCODER = ("model.hidden_size=16", "model.num_layers=1", "model.num_heads=2")
 START = ("start.max_steps=2", "start.global_batch_size=8")
@@ -50,6 +52,33 @@ def contents(run: Path) -> dict[str, bytes]:
     """Of what the run has recorded; W&B's logs are its own."""
     files = (path for path in run.rglob("*") if path.is_file() and not {"evaluation", "wandb"} & set(path.parts))
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def test_a_model_that_is_asked_over_http(
+    writer: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Every contest in both orders; the same command again asks nobody and gives the same bytes; the key is nowhere."""
+    monkeypatch.setenv("JUDGE_ACCESS", TOKEN)
+    with serving(longer_is_better) as server:
+        of_judge = (f"judge.url={server.url}", "judge.model=big one", "judge.key_variable=JUDGE_ACCESS")
+        words = (writer, "num_samples=6", "judge=endpoint", *of_judge, f"cache_dir={writer.parents[2]}/cache")
+        found, rows, printed = evaluate(capsys, *words)
+        assert printed.endswith("evaluation/val-endpoint-big-one.json\n")
+        differ = [row for row in rows if row["response"] != row["opponent"]]
+        assert len(server.calls) == 2 * len({(row["response"], row["opponent"]) for row in differ})
+        assert all(call.headers["Authorization"] == f"Bearer {TOKEN}" for call in server.calls)
+        for row in rows:
+            own, other = len(row["response"]), len(row["opponent"])
+            assert row["score"] == (0.5 if own == other else float(own > other))
+        assert found["details"]["verdicts"]["orders_agree"] == 1.0
+        file, num_calls = writer / "evaluation/val-endpoint-big-one.json", len(server.calls)
+        first = file.read_bytes(), file.with_suffix(".jsonl").read_bytes()
+        evaluate(capsys, *words)
+        assert len(server.calls) == num_calls
+    assert (file.read_bytes(), file.with_suffix(".jsonl").read_bytes()) == first
+    kept = [path for path in writer.parents[2].rglob("*") if path.is_file()]
+    assert any("judge" in path.parts for path in kept)
+    assert not [path for path in kept if TOKEN.encode() in path.read_bytes()]
 
 
 def mirrors(run: Path) -> set[Path]:
@@ -138,7 +167,7 @@ def test_a_classifier(labelled: tuple[str, ...], capsys: pytest.CaptureFixture[s
     assert sum(bin["num"] for bin in details["calibration_bins"]) == 40 and len(details["calibration_bins"]) == 10
     assert printed.startswith("val: accuracy 0.") and rows[0]["source"] == "test.jsonl row 1"
     assert cli.main(["evaluate", str(run.path), "judge=known_reward"]) == 2
-    assert "a judge compares texts, and model=small_classifier writes none" in capsys.readouterr().err
+    assert "judge: is of responses that are drawn and compared, and model=small_classifier" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("asked")
@@ -174,6 +203,10 @@ def test_a_recommender(capsys: pytest.CaptureFixture[str]):
         (["RUN", "splits=dev"], "there is no dev; the data has train, val, test"),
         (["RUN", "out=a.parquet"], "must end in .json"),
         (["RUN", "val"], "val: not an override"),
+        (["RUN", "cutoffs=[3]"], "cutoffs: is of a ranking, and model=tiny ranks nothing"),
+        (["RUN", "judge=endpoint", "judge.url=http://127.0.0.1:1/v1"], "judge.model: must be given: judge.model=VALUE"),
+        (["RUN", "judge=endpoint", "judge.url=http://127.0.0.1:1/v1", "judge.model=m"], "nobody answers there"),
+        (["RUN", "judge=reward_model", "judge.path=./nowhere"], "there is no such folder"),
         (["RUN", "weights=77"], "cannot be used"),
         (["RUN", "judge=known_reward", "data=files", "data.path=new.jsonl"], "does not know the reward of a response"),
     ],

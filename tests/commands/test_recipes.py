@@ -15,6 +15,8 @@ PRETRAINED = {
     "dialogue": ("model=causal_lm", "data.path=pairs.jsonl"),
     "financial_qa": ("model=causal_lm", "data.path=pairs.jsonl"),
     "financial_report": ("model=causal_lm", "data.path=pairs.jsonl"),
+    "extractive_qa": ("model=extractive_qa", "data.path=pairs.json"),
+    "news_classification": ("model=classifier", "data.path=news.txt"),
     "recommendation": ("model=causal_lm", "data.path=ratings.csv", "data.text=names", "data.names_path=movies.csv"),
     "seq2seq_summarisation": ("model=seq2seq", "data.path=pairs.jsonl"),
 }
@@ -40,9 +42,9 @@ def small_data(recipe: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("recipe", PRETRAINED)
 def test_a_recipe_takes_a_pretrained_model(recipe: str, stage: tuple[str, ...]):
     """As its first lines say; nothing of the recipe is for a small model, or for one loss, alone."""
-    for file in ("pairs.jsonl", "ratings.csv", "movies.csv"):
+    for file in ("pairs.jsonl", "pairs.json", "news.txt", "ratings.csv", "movies.csv"):
         Path(file).touch()
-    given = [f"experiment={recipe}", "model.path=owner/name", *PRETRAINED[recipe], *stage]
+    given = [f"experiment={recipe}", "start=none", "model.path=owner/name", *PRETRAINED[recipe], *stage]
     reviewed = review(given, Source(str(CONF_DIR), "train"), multirun=False)
     assert reviewed.faults == []
     assert [fault for config in reviewed.configs for fault in find_faults(config)] == []

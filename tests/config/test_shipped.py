@@ -19,9 +19,11 @@ CHOICES = sorted(
     for file in CONF_DIR.rglob("*.yaml")
     if file.parent not in (CONF_DIR, CONF_DIR / "hydra", CONF_DIR / "judge") and CONF_DIR / "sweep" not in file.parents
 )
-COMPANIONS = {"reference=adapter_off": ["model.lora_rank=4"]} | {
-    choice: ["data=files"] for choice in CHOICES if choice.startswith("prepare=")
-}
+COMPANIONS = {
+    "reference=adapter_off": ["model.lora_rank=4"],
+    "recipe=news_classification_small_classifier": ["experiment=news_classification"],
+    "recipe=extractive_qa_small_extractive_qa": ["experiment=extractive_qa"],
+} | {choice: ["data=files"] for choice in CHOICES if choice.startswith("prepare=")}
 """What a choice cannot do without."""
 
 

@@ -179,10 +179,11 @@ def test_the_key_is_sent_and_in_no_file(monkeypatch: pytest.MonkeyPatch):
         ({"url": "https://me:hunter2hunter2@host/v1"}, "holds a login or a query"),
         ({"key_variable": "NO_SUCH_VARIABLE"}, "there is no such environment variable"),
         ({"criterion": " "}, "judge.criterion: is empty"),
+        ({"extra": {"n": 2}}, "judge.extra.n: is said already"),
         ({}, "nobody answers there"),
     ],
 )
-def test_what_can_be_known_before_is_told_before(knobs: dict[str, str], said: str):
+def test_what_can_be_known_before_is_told_before(knobs: dict[str, Any], said: str):
     with serving(longer_is_better) as server:
         closed = server.url
     with pytest.raises(UserError, match=said) as refusal:
@@ -196,6 +197,14 @@ def test_calls_side_by_side_give_what_calls_in_turn_give():
         in_turn = judge_at(server).compare(many, silent)
         side_by_side = endpoint(Path("elsewhere"), url=server.url, model="judge-1", num_parallel=8)
         assert side_by_side.compare(many, silent) == in_turn
+
+
+def test_a_model_that_takes_other_names():
+    with serving(longer_is_better) as server:
+        judge = judge_at(server, temperature=None, max_tokens=None, extra={"max_completion_tokens": 2000})
+        judge.compare(ONE, silent)
+        assert server.calls[0].body.keys() == {"model", "max_completion_tokens", "messages"}
+    assert judge.describe()["max_completion_tokens"] == 2000
 
 
 def test_a_response_that_looks_like_the_question_is_shown_as_it_is():
