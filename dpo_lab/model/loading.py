@@ -213,6 +213,11 @@ def reason_of(error: Exception) -> str:
     text = str(error).partition("Model type should be one of")[0].strip()
     if "custom code" in text and "trust_remote_code" in text:
         return "it needs code that comes with it, and that is not run unless you say so: model.trust_remote_code=true"
+    if isinstance(error, ImportError) and "torchvision" in text.lower():
+        return (
+            "its processor reads videos as well, for which transformers asks for torchvision; install the one that "
+            "belongs to your torch: pip install 'dpo-lab[vision]'"
+        )
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle with more in it than tensors, and none of it was run; give safetensors"
     return f"{type(error).__name__}: {text}"
