@@ -101,7 +101,9 @@ def report(data: bytes) -> None:
             return
         with contextlib.suppress(UserError):
             made = build_report(read_study([study.runs_dir]), "damaged")
-            markdown(made), latex(made), made.main.csv()
+            for write in (markdown, latex):
+                write(made)
+            made.main.csv()
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"readers": readers, "config": config, "runs": runs, "report": report}
@@ -136,10 +138,10 @@ def compose_once() -> None:
         _MADE["composed"] = {}
         compose = Source.compose
 
-        def remembering(source: Source, overrides: list[str]) -> Any:
+        def remembering(self: Source, overrides: list[str]) -> Any:
             known = _MADE["composed"]
             if tuple(overrides) not in known:
-                known[tuple(overrides)] = compose(source, overrides)
+                known[tuple(overrides)] = compose(self, overrides)
             return known[tuple(overrides)]
 
         Source.compose = remembering
