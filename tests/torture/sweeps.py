@@ -163,8 +163,7 @@ class Running:
     def kill_job(self) -> str | None:
         """Kill the job that the sweep has going, and say how far it was; None where it has none."""
         with suppress(OSError, IndexError):
-            child = int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
-            os.kill(child, signal.SIGKILL)
+            os.kill(children(self.pid)[0], signal.SIGKILL)
             return "at work"
         return None
 
@@ -182,9 +181,12 @@ class Running:
 
 
 def children(pid: int) -> list[int]:
-    with suppress(OSError):  # it has ended
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+    """Processes that any of its threads has started."""
+    found: list[int] = []
+    for file in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):  # it has ended
+            found += [int(child) for child in file.read_text().split()]
+    return found
 
 
 def command_of(pid: int) -> bytes:
