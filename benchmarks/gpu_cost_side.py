@@ -34,7 +34,7 @@ def prepare(job: Job) -> dict[str, Any]:
     from synthetic import Shape, save_policy
 
     shape = Shape(*SHAPES[job["size"]])
-    save_policy(shape, Path(job["model"]))
+    save_policy(shape, Path(job["model"]), job["device"])
     draw = random.Random(0)
     prompts, responses = LENGTHS[job["size"]]
 
@@ -84,7 +84,7 @@ def train(job: Job) -> dict[str, Any]:
         return time.perf_counter()
 
     clock = Clock(read)
-    found = (train_trl if job["task"] == "trl" else train_dpo_lab)(job, clock)
+    found = (train_trl if job["task"] == "trl" else train_dpo_lab)(job, clock, lambda: wait_for_turn(job))
     return {
         "step_seconds": found["step_cpu_seconds"],
         "losses": found["losses"],
@@ -92,6 +92,14 @@ def train(job: Job) -> dict[str, Any]:
         "peak_bytes": torch.cuda.max_memory_allocated() if is_cuda else peak_bytes(),
         "device": torch.cuda.get_device_name() if is_cuda else "cpu",
     }
+
+
+def wait_for_turn(job: Job) -> None:
+    """Say that all is ready, and wait until no other side trains."""
+    if "turn" in job:
+        Path(job["turn"] + ".ready").touch()
+        while not Path(job["turn"] + ".go").exists():
+            time.sleep(0.05)
 
 
 def main(path: Path) -> None:

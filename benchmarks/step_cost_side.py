@@ -134,7 +134,7 @@ def compose_config(job: Job) -> dict[str, Any]:
 
     common = (
         "model=causal_lm data=files data.on_problem=drop data.on_overflow=drop data.validation_fraction=0 "
-        "data.shuffle=false loss=sigmoid loss.beta=0.1 reference=frozen optimizer=adamw optimizer.lr=1e-5 "
+        "data.shuffle=false loss=sigmoid loss.beta=0.1 reference=frozen optimizer=adamw "
         "trainer.clip_norm=1.0 trainer.save=none logger=local samples.num=0"
     )
     trainer = f"trainer={'gpu' if job.get('device') == 'cuda' else 'cpu'}"
@@ -142,7 +142,8 @@ def compose_config(job: Job) -> dict[str, Any]:
         config = compose("train", [*common.split(), trainer, *job.get("overrides", [])])
     config.data.max_length = job.get("max_length", MAX_LENGTH)
     config.data.path, config.model.path = job["data"], job["model"]
-    config.trainer.max_steps, config.trainer.global_batch_size = job["steps"], job["pairs_a_step"]
+    config.trainer.max_steps = job.get("max_steps", job["steps"])
+    config.trainer.global_batch_size, config.optimizer.lr = job["pairs_a_step"], job.get("lr", 1e-5)
     config.trainer.num_threads = job["threads"]
     config.cache_dir, config.runs_dir = job["cache"], tempfile.mkdtemp(dir=job["work"])
     check(config)
@@ -178,8 +179,11 @@ def installed(package: str) -> str | None:
     return version(package) if package.replace("-", "_") in sys.modules else None
 
 
-def train_dpo_lab(job: Job, clock: Clock | None = None) -> dict[str, Any]:
-    """What ``dpo-lab train`` does: the assembled module, trainer, recorder and progress; losses are the record's."""
+def train_dpo_lab(job: Job, clock: Clock | None = None, wait: Callable[[], None] | None = None) -> dict[str, Any]:
+    """What ``dpo-lab train`` does: the assembled module, trainer, recorder and progress; losses are the record's.
+
+    `wait` is called where all is ready to train.
+    """
     from dataclasses import replace
 
     from dpo_lab.assemble import assemble
@@ -191,6 +195,8 @@ def train_dpo_lab(job: Job, clock: Clock | None = None) -> dict[str, Any]:
     timed = replace(experiment, make_optimizer=with_clock(experiment.make_optimizer, clock))
     run = RunFolder.claim(config["runs_dir"], config["name"], run_id(config, experiment.contents))
     with run, experiment.logger.mirroring(run, config, run.info):
+        if wait is not None:
+            wait()
         fit(timed, run, say)
     record = read_run(run.path)
     losses = [row["train/loss"] for row in record.metrics if "train/loss" in row]
@@ -209,8 +215,8 @@ def with_clock(make_optimizer: Callable[..., Any], clock: Clock) -> Callable[...
     return make
 
 
-def train_trl(job: Job, clock: Clock | None = None) -> dict[str, Any]:
-    """TRL's trainer on the very token ids that dpo_lab trains on."""
+def train_trl(job: Job, clock: Clock | None = None, wait: Callable[[], None] | None = None) -> dict[str, Any]:
+    """TRL's trainer on the very token ids that dpo_lab trains on; `wait` as in `train_dpo_lab`."""
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -229,9 +235,9 @@ def train_trl(job: Job, clock: Clock | None = None) -> dict[str, Any]:
 
     args = DPOConfig(
         output_dir=tempfile.mkdtemp(dir=job["work"]),
-        max_steps=job["steps"],
+        max_steps=job.get("max_steps", job["steps"]),
         per_device_train_batch_size=job["pairs_a_step"],
-        learning_rate=1e-5,
+        learning_rate=job.get("lr", 1e-5),
         beta=0.1,
         lr_scheduler_type="constant",
         warmup_steps=0,
@@ -257,6 +263,8 @@ def train_trl(job: Job, clock: Clock | None = None) -> dict[str, Any]:
         callbacks=[Timer()],
     )
     seen = watch(trainer.data_collator)
+    if wait is not None:
+        wait()
     trainer.train()
     if seen[: len(pairs)] != pairs:
         raise SystemExit("TRL trained on other token ids, or in another order, than it was given")

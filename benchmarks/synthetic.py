@@ -55,9 +55,9 @@ def make_policy(shape: Shape, attention: Attention, device: str = "cpu") -> Caus
     return CausalLM(model, tokenizer, dtype="float32", dropout=0.0, exported_dropout={}, attention=attention)
 
 
-def save_policy(shape: Shape, folder: Path) -> None:
+def save_policy(shape: Shape, folder: Path, device: str = "cpu") -> None:
     """The same weights and tokenizer as a plain folder."""
-    policy = make_policy(shape, "padded")
+    policy = make_policy(shape, "padded", device)
     policy.model.save_pretrained(folder)
     policy.encoder.tokenizer.save_pretrained(folder)
 

@@ -42,6 +42,8 @@ class TrainerSettings:
         best_mode: whether its smallest ("min") or its largest ("max") value is the best; the earliest of equals.
         record_pairs: whether training_pairs.parquet keeps what each training row scored whenever it was trained on:
             numbers that the step computes in any case, under its dropout. No number of the run depends on it.
+        deterministic: on a GPU, only operations that come to the same bits whenever they are repeated; one that cannot
+            ends the run with torch's message, which names it. False allows such, and warns. On processors all can.
         num_threads: threads of arithmetic of each process; null leaves it to the library, or gives each of several
             processes its part of the processors.
         zero_gradient_ok: patterns (``*.k_proj.bias``) of tensors that may get no gradient in the first three updates.
@@ -66,6 +68,7 @@ class TrainerSettings:
     best_metric: str = "val/loss"
     best_mode: Literal["min", "max"] = "min"
     record_pairs: bool = False
+    deterministic: bool = True
     num_threads: NumThreads | None = None
     zero_gradient_ok: list[str]
 

@@ -131,7 +131,7 @@ def test_a_large_gradient_is_clipped_and_not_taken_for_infinite():
         found.append(module.last_tally.means()["grad_norm"])
     assert found[0] == pytest.approx(size * found[1], rel=1e-4)
     for name, value in twin.state_dict().items():
-        torch.testing.assert_close(policy.state_dict()[name], value, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(policy.state_dict()[name], value, atol=1e-5, rtol=1e-3)
 
 
 def test_validation_changes_nothing():

@@ -47,7 +47,8 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        deterministic="warn" if is_gpu else True,
+        # Not "warn" where it need not be: attention's way back repeats its sums under True alone.
+        deterministic=True if settings.deterministic else "warn",
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
     )

@@ -18,6 +18,7 @@ from typing import IO, Any, ClassVar, final
 from dpo_lab import ranks
 from dpo_lab.errors import UserError
 from dpo_lab.interruption import STOP_CODES, Stopped
+from dpo_lab.processors import part, pin, pinned
 
 MODULE = "dpo_lab.commands.rank"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -119,6 +120,7 @@ class OtherRank:
             env={**os.environ, **_devices(rank, start.accelerator)},
             start_new_session=True,  # Ctrl-C reaches the first rank, and all stop after the same step
         )
+        pin(self._process.pid, part(pinned(), rank, start.num_ranks))
         given = {
             "config": start.config,
             "contents": start.contents,

@@ -35,6 +35,9 @@ VERBS: dict[str, Verb] = {
     ),
     "explain": Verb("dpo_lab.commands.explain", "what a run has learnt: token by token on a page, and in which order"),
     "mine": Verb("dpo_lab.commands.mine", "what a finished run gets wrong, as data: confusion of classes, wrong spans"),
+    "paraphrase": Verb(
+        "dpo_lab.commands.paraphrase", "training texts in other words, by a model that you name, as data"
+    ),
     "cache": Verb("dpo_lab.commands.cache", "log-probs of references on disk: list, build, verify, prune"),
 }
 

@@ -1,16 +1,18 @@
 """`dpo-lab train` as a Hydra application: overrides and config are checked first, then Hydra runs one job or many."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,6 +28,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.paths import CONF_DIR
 
 PROGRAM = "dpo-lab train"
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> int:
         _check_flags(parser, args)
         configs = _check_command(args, unknown_flags)
         if configs and args.cfg is None and _is_sweep(args, configs[0]):
-            return run_multirun(argv, args.overrides, configs[0], partial(_compose_and_call, run_sweep_job))
+            return run_multirun(argv, args.overrides, configs[0], _run_jobs)
     return _run_hydra(argv)
 
 
@@ -137,6 +140,38 @@ def _compose_and_call(job: Callable[[DictConfig], Any], argv: list[str]) -> int:
     except SystemExit as error:
         return _exit_code(error)
     return 0
+
+
+def _run_jobs(argv: list[str]) -> int:
+    """All jobs of a sweep.
+
+    Raises:
+        BrokenExecutor: a worker of the launcher was killed.
+    """
+    with _whole_errors():
+        try:
+            return _compose_and_call(run_sweep_job, argv)
+        except (CompactHydraException, UserError) as error:
+            complain(error)
+        except BrokenExecutor:
+            raise
+        except Exception:  # what a launcher or a sweeper could not do
+            complain_of_bug()
+    return 1
+
+
+@contextmanager
+def _whole_errors() -> Iterator[None]:
+    """Have Hydra raise what goes wrong, instead of printing it and leaving."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
 
 
 def _run_job(cfg: DictConfig) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dpo_lab.commands.complain import as_typed, complain, complain_of_bug
 from dpo_lab.errors import UserError
+from dpo_lab.processors import part, pin, pinned
 from dpo_lab.run.files import write_text
 from dpo_lab.sweep.process import STARTER
 from dpo_lab.sweep.record import JobFolder
@@ -44,6 +45,7 @@ def _train(given: dict[str, Any], folder: JobFolder) -> int:
 
     config = DictConfig(given["config"])
     check(config)
+    pin(os.getpid(), part(pinned(), 0, given["config"]["trainer"].get("num_devices") or 1))  # the others get theirs
     from dpo_lab.commands.train import train
 
     def found(path: Path, was_finished: bool) -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
@@ -18,13 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from dpo_lab.run.identity import COSMETIC_KEYS
 from dpo_lab.run.redaction import redact_override
 from dpo_lab.sweep.process import POLL_SECONDS, SAVE_SECONDS, announce_sweep, runs_a_job
-from dpo_lab.sweep.record import DONE, SweepFolder, SweepRecord
+from dpo_lab.sweep.record import DONE, ENDED, JobRecord, SweepFolder, SweepRecord
 
 ID_LENGTH = 10
 CLUSTERS = ("submitit_slurm", "ray", "ray_aws")
 """Launchers whose jobs run on other machines than the one where they are asked for."""
 
 OWN_FOLDER = "hydra.sweep.dir="
+
+MOST_LOSSES = 3
+"""So often is a worker of the launcher lost before a sweep is given up in which no job ends any more."""
 
 
 def run_multirun(
@@ -70,15 +74,16 @@ def run_sweep(folder: SweepFolder, record: SweepRecord, launch: Callable[[], int
 def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], int]) -> int:
     from dpo_lab.sweep.board import Board, console, summary, table
 
-    folder.write(record)
+    folder.begin(record)
     many = "jobs as a search asks for them" if record.num_jobs is None else f"{record.num_jobs} jobs"
     print(f"sweep {record.id}: {many}, in {folder.path}", file=sys.stderr)
     announce_sweep()
     folder.stop.unlink(missing_ok=True)
     code = 130
     try:
-        with _stopping(folder), Board(folder, record.num_jobs).telling():
-            code = launch()
+        board = Board(folder, record.num_jobs)
+        with _stopping(folder), board.telling():
+            code = _launch_all(folder, launch, board.say)
     finally:
         _wait_for_jobs(folder)
         jobs = folder.jobs()
@@ -90,6 +95,29 @@ def _run_claimed(folder: SweepFolder, record: SweepRecord, launch: Callable[[], 
     if code:
         return code
     return 0 if jobs and all(job.status in DONE for job in jobs) else 1
+
+
+def _launch_all(folder: SweepFolder, launch: Callable[[], int], say: Callable[[str], object]) -> int:
+    """`launch`, once more whenever it breaks down because a worker of the launcher was killed.
+
+    What has ended by then is passed over (`find_ended`). Where nothing ends between `MOST_LOSSES` such deaths, it is
+    given up.
+    """
+    losses, num_ended = 0, len(_ended(folder))
+    while True:
+        try:
+            return launch()
+        except BrokenExecutor as error:  # joblib ends the other workers as well
+            before, num_ended = num_ended, len(_ended(folder))
+            losses = 1 if num_ended > before else losses + 1
+            if losses == MOST_LOSSES:
+                say(f"given up, since {losses} times no job ended before a worker of the launcher did: {error}")
+                return 1
+        say("a worker of the launcher was killed, out of memory? What has not ended goes on from its newest checkpoint")
+
+
+def _ended(folder: SweepFolder) -> list[JobRecord]:
+    return [job for job in folder.jobs(start=folder.read().start) if job.status in ENDED]
 
 
 def _wait_for_jobs(folder: SweepFolder) -> None:

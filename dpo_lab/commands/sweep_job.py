@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpo_lab.errors import UserError
 from dpo_lab.run.read import read_run
-from dpo_lab.sweep.process import Job, is_orphaned, is_worker, run_job
-from dpo_lab.sweep.record import JobRecord, SweepFolder, count
+from dpo_lab.sweep.job import Job, find_ended, skip_job
+from dpo_lab.sweep.process import is_orphaned, is_worker, run_job
+from dpo_lab.sweep.record import JobRecord, SweepFolder
 from dpo_lab.sweep.settings import SweepSettings
 from dpo_lab.sweep.slots import claim_slot, share_of, slots_folder
 
@@ -41,23 +42,31 @@ def run_sweep_job(cfg: DictConfig) -> Any:
     overrides = list(hydra_config.overrides.task)
     if folder.stop.exists():
         raise SystemExit(128 + signal.SIGTERM)
-    if settings.on_error == "stop" and count(folder.jobs(), "failed"):
-        path = folder.job(number)
-        path.path.mkdir(parents=True, exist_ok=True)
-        record = path.write(JobRecord(number=number, overrides=overrides, status="skipped"))
-    else:
-        check = partial(_end_if_told, folder)
-        with claim_slot(share_of(config), slots_folder(), check=check) as slot:
-            check()
-            job = Job(
-                number=number,
-                config=config,
-                overrides=overrides,
-                sweep_id=folder.path.name,
-                working_dir=folder.read().working_dir,
-            )
-            record = run_job(job, folder.job(number), slot)
+    sweep = folder.read()
+    job = Job(
+        number=number,
+        config=config,
+        overrides=overrides,
+        sweep_id=folder.path.name,
+        start=sweep.start,
+        working_dir=sweep.working_dir,
+    )
+    record = _outcome(job, folder, settings)
     return None if settings.objective is None else _value(record, settings.objective)
+
+
+def _outcome(job: Job, folder: SweepFolder, settings: SweepSettings) -> JobRecord:
+    """What the job has come to, or comes to now."""
+    path, share = folder.job(job.number), share_of(job.config)
+    ended = find_ended(job, path, share.num_threads)
+    if ended is not None:
+        return ended
+    if settings.on_error == "stop" and any(each.status == "failed" for each in folder.jobs(start=job.start)):
+        return skip_job(job, path)
+    check = partial(_end_if_told, folder)
+    with claim_slot(share, slots_folder(), check=check) as slot:
+        check()
+        return run_job(job, path, slot)
 
 
 def _end_if_told(folder: SweepFolder) -> None:

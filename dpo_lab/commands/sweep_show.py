@@ -7,7 +7,7 @@ from typing import Any
 
 from dpo_lab.errors import UserError
 from dpo_lab.plan.cells import Planned, PlannedRun
-from dpo_lab.plan.cost import content_of, expected_cost, finished_runs
+from dpo_lab.plan.cost import Cost, content_of, expected_cost, finished_runs
 from dpo_lab.plan.find import PlanFile
 from dpo_lab.plan.search_shape import Search
 from dpo_lab.run.redaction import redact_override
@@ -97,7 +97,7 @@ def _cost(left: Sequence[dict[str, Any]], runs_dir: Path, command: str) -> str:
     side_by_side = f"{at_once} side by side" if at_once > 1 else "one after the other"
     if cost.num_unknown == len(left):
         return (
-            f"cost: not known, since no job of this kind has finished under {runs_dir} ({side_by_side} here). One run "
+            f"cost: not known, since no run of this kind has finished under {runs_dir} ({side_by_side} here). One "
             f"tells: {command}"
         )
     times = [seconds for seconds in cost.seconds if seconds is not None]
@@ -107,8 +107,14 @@ def _cost(left: Sequence[dict[str, Any]], runs_dir: Path, command: str) -> str:
     unknown = f", and {cost.num_unknown} runs of unknown kind" if cost.num_unknown else ""
     return (
         f"cost: {_clock(cost.total / at_once)} for the {len(left)} runs that are left{unknown}, {side_by_side}: "
-        f"{each} a run, as measured in {cost.num_measured} finished jobs{others}"
+        f"{each} a run, as measured in {_measured(cost)}{others}"
     )
+
+
+def _measured(cost: Cost) -> str:
+    jobs = [f"{cost.num_jobs} finished job{'s' * (cost.num_jobs != 1)}"] if cost.num_jobs else []
+    runs = [f"{cost.num_runs} finished run{'s' * (cost.num_runs != 1)} (without their start)"] if cost.num_runs else []
+    return " and ".join(jobs + runs)
 
 
 def _num_at_once(config: dict[str, Any]) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, final, no_type_check
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dpo_lab.model.spans import Span
 
@@ -24,6 +25,10 @@ BLOCK = 128
 SMALLEST_HEAD, LARGEST_HEAD = 16, 256
 """Widths of a head for which torch 2.13 has such kernels: Triton multiplies nothing narrower than 16, and the tables of
 block sizes end at 256."""
+
+MOST_COMPILATIONS = 64
+"""Of the kernel in one process: for training, validation and samples of every kind of model that it meets. torch would
+end the run at 9."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -92,26 +97,27 @@ def count_seen(sight: Sight, block: int = BLOCK) -> Int[Tensor, " b b"]:
 
     Exact, and without the whole matrix of pairs: what a position sees are two intervals.
     """
-    length = len(sight.own_from)
+    length, device = len(sight.own_from), sight.own_from.device
     # Two at least: a size of one would be compiled apart.
-    starts = torch.arange(0, max(length, block + 1), block)
+    starts = torch.arange(0, max(length, block + 1), block, device=device)
     ends = starts + block
 
     def overlap(first: Tensor, last: Tensor) -> Tensor:
         return (last[:, None].minimum(ends) - first[:, None].maximum(starts)).clamp(min=0)
 
-    seen = overlap(sight.prompt_from, sight.prompt_to) + overlap(sight.own_from, torch.arange(length) + 1)
-    counts = seen.new_zeros(len(starts), len(starts))
-    return counts.index_add(0, torch.arange(length) // block, seen)
+    seen = overlap(sight.prompt_from, sight.prompt_to) + overlap(
+        sight.own_from, torch.arange(length, device=device) + 1
+    )
+    return pad(seen, (0, 0, 0, len(starts) * block - length)).unflatten(0, (-1, block)).sum(1)
 
 
 def block_mask(sight: Sight, device: torch.device) -> Any:
     """The same for the kernel, on `device`: which squares it skips, which it need not look into, and `Sight.sees`."""
     from torch.nn.attention.flex_attention import BlockMask
 
-    counts = count_seen(sight)
+    there = Sight(*torch.stack(sight).to(device))
+    counts = count_seen(there)
     is_whole = counts == BLOCK * BLOCK
-    there = Sight(*(part.to(device) for part in sight))
 
     @no_type_check
     def mask(batch: Tensor, head: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
@@ -119,18 +125,18 @@ def block_mask(sight: Sight, device: torch.device) -> Any:
 
     length = len(sight.own_from)
     return BlockMask.from_kv_blocks(
-        *_listed((counts > 0) & ~is_whole, device),
-        *_listed(is_whole, device),
+        *_listed((counts > 0) & ~is_whole),
+        *_listed(is_whole),
         BLOCK_SIZE=BLOCK,
         mask_mod=mask,
         seq_lengths=(length, length),
     )
 
 
-def _listed(squares: Bool[Tensor, " b b"], device: torch.device) -> tuple[Tensor, Tensor]:
+def _listed(squares: Bool[Tensor, " b b"]) -> tuple[Tensor, Tensor]:
     """Of each row of squares how many are True, and their columns, those first."""
     order = squares.to(torch.int8).argsort(dim=1, descending=True, stable=True)
-    return squares.sum(1)[None, None].to(device, torch.int32), order[None, None].to(device, torch.int32)
+    return squares.sum(1)[None, None].to(torch.int32), order[None, None].to(torch.int32)
 
 
 @final
@@ -167,18 +173,31 @@ def flex_attend(
         # Autocast leaves this call alone, and rotated queries and keys are wider than the values then.
         query, key, value = (part.to(torch.get_autocast_dtype(device_type)) for part in (query, key, value))
     num_sharing = query.shape[1] // key.shape[1]
-    if num_sharing & (num_sharing - 1):  # the kernel for short rows takes powers of two
+    if num_sharing & (num_sharing - 1):  # not every version of the kernel takes other than powers of two
         key, value = (part.repeat_interleave(num_sharing, dim=1) for part in (key, value))
     score = None if softcap is None else _capped(_bound(softcap, query.device))
     options: dict[str, Any] = {"score_mod": score, "block_mask": mask, "scale": scale}
     options["enable_gqa"] = query.shape[1] != key.shape[1]
+    # For rows below 128 torch has another kernel, which it cannot always build.
+    options["kernel_options"] = {"FORCE_USE_FLEX_ATTENTION": True}
     if sinks is None:
-        return _flex(device_type)(query, key, value, **options)
-    both: Any = _flex(device_type)(query, key, value, **options, return_aux=_with_lse())
+        return _called(_flex(device_type), query, key, value, **options)
+    both: Any = _called(_flex(device_type), query, key, value, **options, return_aux=_with_lse())
     attended, scores = both
     # Beside scores of e^lse in all, a sink of e^s leaves e^lse / (e^lse + e^s) of them.
     left = torch.sigmoid(scores.lse.float() - sinks.float()[None, :, None])
     return (attended * left[..., None]).to(attended.dtype)
+
+
+def _called(kernel: Callable[..., Any], *given: Tensor, **options: Any) -> Any:
+    """What `kernel` gives. torch 2.11 was seen to change the number of threads while it compiled in a process with 16,
+    and to refuse that; the number that it has come to is there at the second call."""
+    try:
+        return kernel(*given, **options)
+    except AssertionError as error:
+        if "num_threads state changed" not in str(error):
+            raise
+        return kernel(*given, **options)
 
 
 def _with_lse() -> Any:
@@ -216,7 +235,10 @@ def compiled_flex(backend: str | Callable[..., Any] = "inductor") -> Callable[..
 
     Where a length equals another number of the first call by chance, torch makes one set more.
     """
+    from torch import _dynamo
     from torch.nn.attention.flex_attention import flex_attention
 
+    limits: Any = _dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, MOST_COMPILATIONS)
     # `fullgraph`: without it, what cannot be compiled would run unfused and hold every score, and say nothing.
     return torch.compile(flex_attention, dynamic=True, fullgraph=True, backend=backend)

@@ -20,6 +20,9 @@ from dpo_lab.types import Encoded, LogProbs
 HEAD_BYTES = 2**28
 """Logits held at a time, in float32. More are computed in chunks, and once more in the backward pass."""
 
+HEAD_BYTES_ON_GPU = 2**30
+"""The same on a GPU, which reads the head's weights anew for each chunk, and is done with a small one too soon."""
+
 
 def collate_groups(groups: Sequence[Encoded], *, is_shared: bool) -> Inputs:
     """One row of tokens for all responses of all groups, without padding.
@@ -131,8 +134,9 @@ def decision_log_probs(model: Any, hidden: Float[Tensor, " d h"], target: Int[Te
 
 
 def num_at_a_time(model: Any) -> int:
-    """Decisions whose logits are `HEAD_BYTES`, 1 at least."""
-    return max(1, HEAD_BYTES // (4 * model.get_output_embeddings().weight.shape[0]))
+    """Decisions whose logits are `HEAD_BYTES`, or `HEAD_BYTES_ON_GPU`; 1 at least."""
+    head = model.get_output_embeddings().weight
+    return max(1, (HEAD_BYTES_ON_GPU if head.device.type == "cuda" else HEAD_BYTES) // (4 * head.shape[0]))
 
 
 def decision_logits(model: Any, hidden: Float[Tensor, " d h"]) -> Float[Tensor, " d v"]:

@@ -1,9 +1,10 @@
-"""What a plan will cost, from jobs of the same kind that have run: measured, or not known."""
+"""What a plan will cost, from jobs and runs of the same kind that have run: measured, or not known."""
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,13 @@ FREE_KEYS = (
 class Cost:
     """Expected seconds of each run, one after the other; None of a run of which no kind was measured.
 
-    `num_measured` jobs were the measure; `by_other_losses`: of some runs only jobs with another loss.
+    `num_jobs` jobs of sweeps were the measure, and `num_runs` runs for themselves; `by_other_losses`: for some, only
+    those with another loss.
     """
 
     seconds: list[float | None]
-    num_measured: int
+    num_jobs: int
+    num_runs: int
     by_other_losses: bool
 
     @property
@@ -65,21 +68,33 @@ class Cost:
 
 
 def expected_cost(configs: Sequence[Mapping[str, Any]], runs_dir: Path) -> Cost:
-    """From the jobs of sweeps under `runs_dir` that were run from their beginning to their end: medians of a kind."""
-    measured: defaultdict[str, dict[Path, float]] = defaultdict(dict)
-    for file, config, seconds in _finished_jobs(runs_dir):
-        for name in (kind(config), kind(config, with_loss=False)):
-            measured[name][file] = seconds
+    """From what lies under `runs_dir` and was run from its beginning to its end: medians of a kind.
+
+    The time of a job is that of its process. A run knows its own alone, without the seconds in which its process was
+    started and its data and model were read, so it is asked where no job of its kind has finished.
+    """
+    jobs, runs = _by_kind(_finished_jobs(runs_dir)), _by_kind(_whole_runs(runs_dir))
     expected: list[float | None] = []
-    used: set[Path] = set()
+    used: tuple[set[Path], set[Path]] = set(), set()
     by_other_losses = False
     for config in configs:
-        exact = measured.get(kind(config))
-        found = exact or measured.get(kind(config, with_loss=False), {})
-        by_other_losses |= bool(found) and not exact
-        used |= found.keys()
+        same, other = kind(config), kind(config, with_loss=False)
+        tried = ((jobs, same), (runs, same), (jobs, other), (runs, other))
+        source, name = next(((source, name) for source, name in tried if name in source), (jobs, same))
+        found = source.get(name, {})
+        used[source is runs].update(found)
+        by_other_losses |= bool(found) and name == other
         expected.append(statistics.median(found.values()) if found else None)
-    return Cost(expected, len(used), by_other_losses)
+    return Cost(expected, len(used[False]), len(used[True]), by_other_losses)
+
+
+def _by_kind(measured: Iterable[tuple[Path, dict[str, Any], float]]) -> dict[str, dict[Path, float]]:
+    """Seconds by `kind`, with the loss and without it."""
+    found: defaultdict[str, dict[Path, float]] = defaultdict(dict)
+    for path, config, seconds in measured:
+        for name in (kind(config), kind(config, with_loss=False)):
+            found[name][path] = seconds
+    return dict(found)
 
 
 def kind(config: Mapping[str, Any], *, with_loss: bool = True) -> str:
@@ -96,12 +111,15 @@ def _num_threads(config: Mapping[str, Any]) -> Any:
 
 def finished_runs(runs_dir: Path) -> dict[str, Path]:
     """Finished runs under `runs_dir`, by `content_of` their configs."""
-    found = {}
+    return {content_of(config): path for path, config, _ in _finished(runs_dir)}
+
+
+def _finished(runs_dir: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Folder, config and run.json of finished runs."""
     for file in sorted(runs_dir.glob("*/*/run.json")):
-        config = _read_config(file.parent / "config.yaml")
-        if config is not None and _info(file.parent).get("status") == "finished":
-            found[content_of(config)] = file.parent
-    return found
+        info = _info(file.parent)
+        if info.get("status") == "finished" and (config := _read_config(file.parent / "config.yaml")) is not None:
+            yield file.parent, config, info
 
 
 def content_of(config: Mapping[str, Any]) -> str:
@@ -117,6 +135,15 @@ def _finished_jobs(runs_dir: Path) -> Iterator[tuple[Path, dict[str, Any], float
             continue
         if job.run is not None and not _info(Path(job.run)).get("resumed"):
             yield file, config, job.seconds
+
+
+def _whole_runs(runs_dir: Path) -> Iterator[tuple[Path, dict[str, Any], float]]:
+    for path, config, info in _finished(runs_dir):
+        if info.get("resumed") or not info.get("finished"):
+            continue
+        seconds = (datetime.fromisoformat(info["finished"]) - datetime.fromisoformat(info["started"])).total_seconds()
+        threads = {**config.get("trainer", {}), "num_threads": info.get("num_threads")}
+        yield path, {**config, "trainer": threads}, seconds
 
 
 def _targets(node: Any) -> Iterator[str]:

@@ -36,6 +36,7 @@ CONTENT_OF: dict[str, str] = {
     "data.confusion": "data",
     "prepare.synonyms.path": "data",
     "prepare.templates.templates": "data",
+    "prepare.paraphrases.path": "data",
     "model.path": "initial_weights",
     "reference.path": "reference",
 }
@@ -50,6 +51,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "data.label_noise": 0,
     "data.label_noise_seed": 0,
     "trainer.record_pairs": False,
+    "trainer.deterministic": True,
     "prepare": {},
 }
 

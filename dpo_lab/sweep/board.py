@@ -111,6 +111,10 @@ class Board:
             teller.join()
             self._tell_ends()
 
+    def say(self, line: str) -> None:
+        """Tell of something that concerns no job alone."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def _tell(self, ended: threading.Event) -> None:
         if not sys.stderr.isatty():
             while not ended.wait(EVERY_SECONDS):
@@ -140,9 +144,7 @@ class Board:
                 self._told.discard(job.number)
             elif job.number not in self._told:
                 self._told.add(job.number)
-                self._console.print(
-                    _line(job, told[job.number], self._folder), markup=False, highlight=False, soft_wrap=True
-                )
+                self.say(_line(job, told[job.number], self._folder))
 
 
 def _line(job: JobRecord, told: Sequence[str], folder: SweepFolder) -> str:

@@ -1,7 +1,6 @@
 """One job of a sweep as a process of its own: started from a resolved config, waited for, told of."""
 
 import fcntl
-import hashlib
 import json
 import os
 import signal
@@ -9,19 +8,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import OmegaConf
 
+from dpo_lab.processors import pin
 from dpo_lab.run.files import write_text
-from dpo_lab.run.identity import COSMETIC_KEYS, canonical_json, without
-from dpo_lab.run.read import read_info
-from dpo_lab.run.redaction import redact, redact_override
-from dpo_lab.sweep.record import DONE, JobFolder, JobRecord, Status
+from dpo_lab.run.redaction import redact
+from dpo_lab.sweep.job import Job, begun_attempt, stamp_inputs
+from dpo_lab.sweep.record import JobFolder, JobRecord, Status
 from dpo_lab.sweep.slots import Slot
 
 MODULE = "dpo_lab.commands.job"
@@ -32,6 +31,7 @@ SWEEP = "DPO_LAB_SWEEP"
 """Environment variable with the machine and the process of the command that runs a sweep."""
 
 STOPPED_CODES = frozenset({130, 143, 138})
+KILLED_CODE = 128 + signal.SIGKILL
 CLAIMED_CODE = 5
 CLAIMED_SECONDS = 120.0
 """A job that was left behind by a killed sweep ends within a step; so long is it waited for."""
@@ -41,103 +41,43 @@ SAVE_SECONDS = 120.0
 
 POLL_SECONDS = 0.5
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be done: job `number` of the sweep `sweep_id`, whose config is resolved."""
-
-    number: int
-    config: Mapping[str, Any]
-    overrides: Sequence[str]
-    sweep_id: str
-    working_dir: str | None = None
+KILLED_SECONDS = 0.5
+"""Whoever kills a process with all that it has started, as joblib does where another worker died, begins with the last
+of them. A worker whose job was killed waits so long before it says so: it may be next, and then the job is no failure.
+"""
 
 
 def run_job(job: Job, folder: JobFolder, slot: Slot) -> JobRecord:
     """Train in a process of its own and wait for it; what became of it is the last thing that `folder` says.
 
-    A job whose run is finished, and whose config and input files are as they were then, is not started again.
-
     Raises:
         KeyboardInterrupt, SystemExit: this process is told to stop; the job is told so too and may save.
     """
-    config = _with_threads(job.config, slot)
-    record = JobRecord(
-        number=job.number,
-        overrides=[redact_override(override) for override in job.overrides],
+    config = job.with_threads(slot.num_threads)
+    record = replace(
+        job.record(),
         units=list(slot.units),
         num_threads=config["trainer"]["num_threads"],
         inputs=stamp_inputs(config),
     )
-    told = redact(dict(config))
-    done = _done(folder, record, told)
-    if done is not None and not config.get("fresh"):
-        return folder.write(
-            replace(record, status=done.status, run=done.run, was_finished=True, seconds=0.0, exit_code=0)
-        )
     folder.path.mkdir(parents=True, exist_ok=True)
     with _held(folder.path / ".starter"):
+        begun = begun_attempt(folder, config)
         folder.run.unlink(missing_ok=True)
         folder.prune.unlink(missing_ok=True)
-        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(told)))
+        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(redact(config))))
         write_text(folder.overrides, OmegaConf.to_yaml(OmegaConf.create(record.overrides)))
         started = time.time()
-        record = folder.write(replace(record, status="running", started=started))
+        record = folder.write(replace(record, status="running", started=started, run=begun))
+        if begun is not None:
+            config = {**config, "fresh": False, "resume": {**config.get("resume", {}), "run": begun}}
         with _waiting():
-            code = _train(job, config, folder, slot)
+            code = _train(job, config, folder, slot, record)
         known = folder.read() or record
         ended = replace(known, exit_code=code, status=_status(code, folder), seconds=time.time() - started)
         if ended.status == "failed":
-            ended = replace(ended, problem=_last_words(folder.log))
+            ended = replace(ended, problem=_problem(code, folder.log))
         return folder.write(ended)
-
-
-def _with_threads(config: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
-    """`config` with a number of threads that is said: it moves the last bits of a sum."""
-    trainer = config.get("trainer", {})
-    threads = trainer.get("num_threads")
-    return {**config, "trainer": {**trainer, "num_threads": slot.num_threads if threads is None else threads}}
-
-
-def stamp_inputs(config: Mapping[str, Any]) -> str:
-    """A hash of name, size and time of every file that a value of `config` names: equal where nothing was touched."""
-    digest = hashlib.sha256()
-    for key, path in sorted(_paths(config, "")):
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file():
-                found = file.stat()
-                digest.update(f"{key}|{file}|{found.st_size}|{found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _paths(node: Any, key: str) -> Iterator[tuple[str, Path]]:
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            if name not in ("runs_dir", "cache_dir"):
-                yield from _paths(value, f"{key}.{name}")
-    elif isinstance(node, str) and node and key.endswith(("path", "chat_template")):
-        path = Path(node).expanduser()
-        if path.exists():
-            yield key, path
-
-
-def _done(folder: JobFolder, record: JobRecord, config: Mapping[str, Any]) -> JobRecord | None:
-    """What is known of this very job, where it is done and nothing that its run was made from was touched."""
-    before = folder.read()
-    if before is None or before.status not in DONE or before.run is None or before.inputs != record.inputs:
-        return None
-    if not folder.config.exists() or _content(OmegaConf.to_container(OmegaConf.load(folder.config))) != _content(
-        config
-    ):
-        return None
-    is_whole = before.status == "pruned" or read_info(Path(before.run)).get("status") == "finished"
-    return before if is_whole else None
-
-
-def _content(config: Any) -> str:
-    """Equal for configs of one run."""
-    return canonical_json(without(config, set(COSMETIC_KEYS)))
 
 
 _at_work = 0
@@ -158,12 +98,14 @@ def _waiting() -> Iterator[None]:
         _at_work -= 1
 
 
-def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot) -> int:
+def _train(job: Job, config: Mapping[str, Any], folder: JobFolder, slot: Slot, record: JobRecord) -> int:
     """The exit code of the job's process; begun anew as long as another process is at work on the same run."""
     given_up = time.monotonic() + CLAIMED_SECONDS
     while True:
         with folder.log.open("ab") as log:
-            code = _wait(_start(job, config, folder, slot, log), folder)
+            process = _start(job, config, folder, slot, log)
+            folder.write(replace(record, is_pinned=pin(process.pid, slot.processors)))
+            code = _wait(process, folder)
         if code != CLAIMED_CODE or time.monotonic() > given_up:
             return code
         time.sleep(POLL_SECONDS)
@@ -203,6 +145,8 @@ def _wait(process: subprocess.Popen[str], folder: JobFolder) -> int:
                 if folder.prune.exists():
                     _stop(process)
                 continue
+            if code == -signal.SIGKILL:
+                time.sleep(KILLED_SECONDS)
             return 128 - code if code < 0 else code
     except BaseException:  # told to stop, whatever by: the job is told so, and may save before this process ends
         _stop(process)
@@ -248,9 +192,19 @@ def is_orphaned() -> bool:
 def _status(code: int, folder: JobFolder) -> Status:
     if code == 0:
         return "finished"
-    if code not in STOPPED_CODES and code != 128 + signal.SIGKILL:
-        return "failed"
-    return "pruned" if folder.prune.exists() else "interrupted"
+    was_stopped = code in STOPPED_CODES
+    if folder.prune.exists() and (was_stopped or code == KILLED_CODE):
+        return "pruned"
+    return "interrupted" if was_stopped else "failed"
+
+
+def _problem(code: int, log: Path) -> str:
+    """Why a job failed, in a line."""
+    if code == KILLED_CODE:
+        return "killed by SIGKILL, which this sweep did not send; out of memory?"
+    if code - 128 in {*signal.Signals}:
+        return f"killed by {signal.Signals(code - 128).name}"
+    return _last_words(log)
 
 
 def _last_words(log: Path) -> str:

@@ -17,6 +17,9 @@ Status = Literal["waiting", "running", "finished", "failed", "interrupted", "ski
 DONE: frozenset[Status] = frozenset({"finished", "pruned"})
 """Of jobs that have nothing left to do."""
 
+ENDED: frozenset[Status] = frozenset({*DONE, "failed", "skipped"})
+"""Of jobs that the start of the sweep which they ended in does not begin again; the next one does, where not `DONE`."""
+
 LOCK = ".lock"
 STOP = ".stop"
 
@@ -25,8 +28,10 @@ STOP = ".stop"
 class JobRecord:
     """One job. `run` is its run folder, once it has one; `problem` the last line that a failed job said.
 
-    `units`: the processors, or the GPUs, that it held. `was_finished`: its run had been done before, and nothing was
-    trained. `inputs` stands for the files that the config points at, as they were when the job ended.
+    `units`: the processors, or the GPUs, that it held; `is_pinned`: its threads could run on these processors alone.
+    `was_finished`: its run had been done before, and nothing was trained. `inputs` stands for the files that the config
+    points at, as they were when the job ended. `start` is the start of the sweep (`SweepRecord.start`) that this was
+    written in; 0 where none is known.
     """
 
     number: int
@@ -35,12 +40,14 @@ class JobRecord:
     run: str | None = None
     exit_code: int | None = None
     units: list[str] | None = None
+    is_pinned: bool | None = None
     num_threads: int | None = None
     started: float | None = None
     seconds: float | None = None
     was_finished: bool = False
     problem: str | None = None
     inputs: str | None = None
+    start: int = 0
 
     def elapsed(self) -> float:
         """Seconds that it ran, so far."""
@@ -130,8 +137,9 @@ class SweepClaimed(UserError):  # noqa: N818 - says what is the case
 class SweepRecord:
     """sweep.json: what made the sweep, where it was asked for, and how many jobs it is known to have.
 
-    `flags` and `overrides` are the command line. Of a plan, by its name, `cells` are the overrides of each job, and
-    of a search `search` is what the plan said: the file may change, the sweep does not.
+    `start` counts how often the sweep was begun. `flags` and `overrides` are the command line. Of a plan, by its name,
+    `cells` are the overrides of each job, and of a search `search` is what the plan said: the file may change, the
+    sweep does not.
     """
 
     id: str
@@ -142,6 +150,7 @@ class SweepRecord:
     plan: str | None = None
     cells: list[list[str]] | None = None
     search: dict[str, Any] | None = None
+    start: int = 0
 
 
 @final
@@ -159,10 +168,11 @@ class SweepFolder:
     def job(self, number: int) -> JobFolder:
         return JobFolder(self.path / "jobs" / str(number))
 
-    def jobs(self) -> list[JobRecord]:
-        """All jobs that have begun, in order."""
+    def jobs(self, *, start: int | None = None) -> list[JobRecord]:
+        """All jobs that have begun, in order; of one start of the sweep, those that have begun in it."""
         numbers = sorted(int(path.name) for path in (self.path / "jobs").glob("*") if path.name.isdigit())
-        return [record for number in numbers if (record := self.job(number).read()) is not None]
+        records = [record for number in numbers if (record := self.job(number).read()) is not None]
+        return [record for record in records if start is None or record.start == start]
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -179,9 +189,15 @@ class SweepFolder:
                 raise SweepClaimed(f"another process is at work on this sweep, in {self.path}: wait for it") from None
             yield
 
-    def write(self, record: SweepRecord) -> None:
+    def begin(self, record: SweepRecord) -> None:
+        """Write `record` as the next start of the sweep.
+
+        Raises:
+            UserError: what an earlier start has written cannot be read.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "sweep.json", asdict(record))
+        earlier = self.read().start if self._file.exists() else 0
+        write_json(self._file, asdict(replace(record, start=earlier + 1)))
 
     def read(self) -> SweepRecord:
         """
@@ -189,12 +205,16 @@ class SweepFolder:
             UserError: there is no sweep in this folder.
         """
         try:
-            found: dict[str, Any] = json.loads((self.path / "sweep.json").read_text())
+            found: dict[str, Any] = json.loads(self._file.read_text())
             return SweepRecord(**found)
         except FileNotFoundError:
             raise UserError(f"{self.path} is no sweep: it has no sweep.json; sweeps are in RUNS_DIR/.sweeps") from None
         except (ValueError, TypeError) as error:
-            raise UserError(f"{self.path / 'sweep.json'} cannot be read: {error}") from error
+            raise UserError(f"{self._file} cannot be read: {error}") from error
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "sweep.json"
 
 
 def count(jobs: Sequence[JobRecord], status: Status) -> int:

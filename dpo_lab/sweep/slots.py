@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from dpo_lab.errors import UserError
+from dpo_lab.processors import PINNED, reserved
 from dpo_lab.sweep.settings import SweepSettings
 
 POLL_SECONDS = 0.2
@@ -20,12 +21,16 @@ FOLDER = "DPO_LAB_SLOTS"
 
 
 class Share(NamedTuple):
-    """What one job needs: `num` of the `units`, which are processors, or GPUs where `is_gpu`; threads of each rank."""
+    """What one job needs: `num` of the `units`, which are processors, or GPUs where `is_gpu`; threads of each rank.
+
+    `pins`: it is to be pinned to its processors, where it has any.
+    """
 
     units: tuple[str, ...]
     num: int
     num_threads: int
     is_gpu: bool = False
+    pins: bool = False
 
     @property
     def num_at_once(self) -> int:
@@ -34,16 +39,26 @@ class Share(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """What one job holds: processors or GPUs by name, and the threads of each rank."""
+    """What one job holds: processors or GPUs by name, and the threads of each rank.
+
+    `is_exclusive`: no other job of this machine is pinned to one of these processors, so this one can be.
+    """
 
     units: tuple[str, ...]
     num_threads: int
     is_gpu: bool = False
+    is_exclusive: bool = False
+
+    @property
+    def processors(self) -> list[int]:
+        """Those that a job is to be pinned to; none where that is left to the system."""
+        return [int(unit) for unit in self.units] if self.is_exclusive else []
 
     def environment(self) -> dict[str, str]:
         """What a process needs to be told at its start."""
-        threads = {"OMP_NUM_THREADS": str(self.num_threads), "MKL_NUM_THREADS": str(self.num_threads)}
-        return {**threads, VISIBLE: ",".join(self.units)} if self.is_gpu else threads
+        told = {"OMP_NUM_THREADS": str(self.num_threads), "MKL_NUM_THREADS": str(self.num_threads)}
+        told[PINNED] = ",".join(map(str, self.processors))
+        return {**told, VISIBLE: ",".join(self.units)} if self.is_gpu else told
 
 
 def share_of(config: Mapping[str, Any]) -> Share:
@@ -55,24 +70,25 @@ def share_of(config: Mapping[str, Any]) -> Share:
     trainer, settings = config.get("trainer", {}), SweepSettings(**config.get("sweep", {}))
     num_ranks, num_threads = trainer.get("num_devices") or 1, trainer.get("num_threads") or settings.cpus_per_job
     if trainer.get("accelerator") == "gpu":
-        return gpu_share(visible_devices(), num_ranks, len(visible_cpus()))
-    return cpu_share(visible_cpus(), num_ranks, num_threads)
+        share = gpu_share(visible_devices(), num_ranks, len(visible_cpus()))
+        return share._replace(num_threads=trainer.get("num_threads") or share.num_threads)
+    return cpu_share(visible_cpus(), num_ranks, num_threads, pins=settings.pin)
 
 
-def cpu_share(cpus: Sequence[str], num_ranks: int, num_threads: int) -> Share:
+def cpu_share(cpus: Sequence[str], num_ranks: int, num_threads: int, *, pins: bool = False) -> Share:
     """A processor for each thread of each rank; all that there are where those are fewer.
 
     >>> cpu_share(["0", "1", "2", "3", "4"], 1, 2).num_at_once
     2
     """
-    return Share(tuple(cpus), min(num_ranks * num_threads, len(cpus)), num_threads)
+    return Share(tuple(cpus), min(num_ranks * num_threads, len(cpus)), num_threads, pins=pins)
 
 
 def gpu_share(devices: Sequence[str], num_ranks: int, num_cpus: int) -> Share:
     """A device for each rank, and of the processors the part that falls to a device.
 
     >>> gpu_share(["0", "1", "2", "3"], 2, 16)
-    Share(units=('0', '1', '2', '3'), num=2, num_threads=4, is_gpu=True)
+    Share(units=('0', '1', '2', '3'), num=2, num_threads=4, is_gpu=True, pins=False)
 
     Raises:
         UserError: there are fewer devices than one job wants.
@@ -94,7 +110,9 @@ def visible_devices() -> list[str]:
     named = os.environ.get(VISIBLE)
     if named is not None:
         return [name for name in named.split(",") if name.strip()]
-    return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
+    # Some virtual machines and containers have the one and not the other.
+    found = list(Path("/proc/driver/nvidia/gpus").glob("*")) or list(Path("/dev").glob("nvidia[0-9]*"))
+    return [str(number) for number in range(len(found))]
 
 
 def slots_folder() -> Path:
@@ -134,7 +152,9 @@ def claim_slot(share: Share, folder: Path, *, check: Callable[[], object] = lamb
                     break
                 check()
                 time.sleep(POLL_SECONDS)
-        yield Slot(tuple(sorted(taken, key=share.units.index)), share.num_threads, share.is_gpu)
+        units = tuple(sorted(taken, key=share.units.index))
+        is_exclusive = share.pins and held.enter_context(reserved([int(unit) for unit in units]))
+        yield Slot(units, share.num_threads, share.is_gpu, is_exclusive)
 
 
 def _lock(path: Path, held: ExitStack) -> bool:

@@ -130,6 +130,16 @@ def test_a_search_is_shown_and_checked_before_it_starts(
     assert list(workplace.iterdir()) == []
 
 
+def test_a_search_that_stops_at_a_failure_goes_on_from_there(conf: list[str], workplace: Path):
+    """Each of two trials fails when it is begun first: two starts stop at one each, the third comes to the end."""
+    plan = PLAN.replace("seed: 20", "seed: 21, sweep.on_error: stop").replace("batch: 2", "batch: 1")
+    (Path(conf[1]) / "sweep" / "best.yaml").write_text(plan.replace("num_trials: 4", "num_trials: 2"))
+    assert [main(["sweep", "best", *conf]) for _ in range(3)] == [1, 1, 0]
+    (folder,) = (workplace / "runs" / ".sweeps").iterdir()
+    assert [row["ending"] for row in table(folder)] == ["complete"] * 2
+    assert [len((folder / "jobs" / str(n) / "begun.txt").read_text().splitlines()) for n in range(2)] == [2, 2]
+
+
 def test_an_objective_that_is_no_curve_is_said(conf: list[str], capsys: pytest.CaptureFixture[str]):
     (Path(conf[1]) / "sweep" / "best.yaml").write_text(PLAN.replace("val/score", "val/scroe"))
     assert main(["sweep", "best", *conf]) == 2

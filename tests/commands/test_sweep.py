@@ -50,7 +50,7 @@ def test_a_plan_runs_and_the_same_command_goes_on(conf: list[str], workplace: Pa
     (folder,) = (workplace / "runs" / ".sweeps").iterdir()
     told = capsys.readouterr()
     assert told.out == f"{folder}\n"
-    assert "3 finished, 3 interrupted" in told.err
+    assert "3 finished, 3 failed" in told.err
     sweep = SweepFolder(folder)
     assert [job.overrides for job in sweep.jobs()][:2] == [
         ["loss=sigmoid", "loss.beta=0.1", "seed=8", "sweep.on_error=continue"],

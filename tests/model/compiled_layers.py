@@ -1,4 +1,5 @@
-"""Prints, as JSON, how far compiled layers are from plain ones: `python -m tests.model.compiled_layers FOLDER`."""
+"""Prints, as JSON, how far compiled layers are from plain ones:
+`python -m tests.model.compiled_layers FOLDER [DEVICE]`."""
 
 import json
 import sys
@@ -17,14 +18,16 @@ LONG = [Encoded((1, 20, 31, 7, 8), ((40, 2, 4), (41, 42, 43, 2, 1, 1))), Encoded
 def step(policy: CausalLM, groups: list[Encoded]) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probs, and gradients of the square of their sum."""
     policy.zero_grad()
-    token = policy.log_prob(policy.collate(groups)).token
+    device = next(policy.parameters()).device
+    token = policy.log_prob({name: tensor.to(device) for name, tensor in policy.collate(groups).items()}).token
     (token.sum() ** 2).backward()
     return token.detach(), {name: t.grad.clone() for name, t in policy.named_parameters() if t.grad is not None}
 
 
-def main(folder: str) -> None:
+def main(folder: str, device: str = "cpu") -> None:
     torch.set_num_threads(1)
-    plain, compiled = causal_lm(path=folder), causal_lm(path=folder, compile=True)
+    torch.use_deterministic_algorithms(True)  # as while training
+    plain, compiled = (causal_lm(path=folder, compile=is_compiled).to(device) for is_compiled in (False, True))
     log_probs, gradients = 0.0, 0.0
     for groups in (SHORT, LONG, MANY, MANY[:5], MANY[2:]):
         (token, wanted), (other, found) = step(plain, groups), step(compiled, groups)
@@ -43,4 +46,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

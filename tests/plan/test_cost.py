@@ -43,14 +43,31 @@ def test_the_median_of_jobs_of_a_kind(tmp_path: Path):
     write_job(tmp_path, 5, config(), 1.0, status="failed")
     cost = expected_cost([config(), config("ipo"), config(steps=8)], tmp_path)
     assert cost.seconds == [11.0, 11.0, None]
-    assert (cost.total, cost.num_unknown, cost.num_measured, cost.by_other_losses) == (22.0, 1, 3, True)
+    assert (cost.total, cost.num_unknown, cost.num_jobs, cost.num_runs) == (22.0, 1, 3, 0)
+    assert cost.by_other_losses
 
 
 def test_a_loss_that_was_measured_is_its_own_measure(tmp_path: Path):
     write_job(tmp_path, 0, config(), 10.0)
     write_job(tmp_path, 1, config("ipo"), 20.0)
     cost = expected_cost([config("ipo"), config()], tmp_path)
-    assert (cost.seconds, cost.num_measured, cost.by_other_losses) == ([20.0, 10.0], 2, False)
+    assert (cost.seconds, cost.num_jobs, cost.by_other_losses) == ([20.0, 10.0], 2, False)
+
+
+def test_single_runs_measure_what_no_job_has(tmp_path: Path):
+    """A run of 70 s with the same loss comes before a job with another; one with more threads, and one that was
+    resumed, are of another kind. With a job of its own kind the run does not count.
+    """
+    ended = {"finished": "2026-01-01T00:01:10+00:00", "num_threads": 1}
+    for seed, info in enumerate([{}, {"num_threads": 4}, {"resumed": [{"step": 2}]}, {"status": "failed"}]):
+        minute = {"finished": "2026-01-01T00:01:00+00:00"} if info else {}
+        write_run(tmp_path, name="alone", seed=seed, config=config(seed=seed), info={**ended, **minute, **info})
+    write_job(tmp_path, 0, config("ipo"), 20.0)
+    cost = expected_cost([config(seed=7), config("hinge"), config(steps=8)], tmp_path)
+    assert (cost.seconds, cost.num_jobs, cost.num_runs) == ([70.0, 20.0, None], 1, 1)
+    write_job(tmp_path, 1, config(), 75.0)
+    cost = expected_cost([config(seed=7)], tmp_path)
+    assert (cost.seconds, cost.num_jobs, cost.num_runs, cost.by_other_losses) == ([75.0], 1, 0, False)
 
 
 def test_without_jobs_nothing_is_known(tmp_path: Path):

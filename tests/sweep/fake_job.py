@@ -21,6 +21,8 @@ def main() -> None:
         times = len(begun.read_text().splitlines()) if begun.exists() else 0
         with begun.open("a") as file:
             file.write(f"{os.environ['OMP_NUM_THREADS']} {os.environ.get('CUDA_VISIBLE_DEVICES')} {given['sweep']}\n")
+        found = {"fresh": config.get("fresh"), "resume": config.get("resume"), "processors": processors()}
+        (folder / "found.json").write_text(json.dumps(found))
         run = folder / "run_of_the_job"
         run.mkdir(exist_ok=True)
         (folder / "run.txt").write_text(f"{run}\n")
@@ -37,9 +39,16 @@ def main() -> None:
             time.sleep(60)
         if seed == 5 and times == 0:
             sys.exit(5)
-        if seed == 20:
+        if seed == 21 and times == 0:
+            sys.exit(1)
+        if seed in (20, 21):
             validate(run, config["loss"]["beta"])
         (run / "run.json").write_text(json.dumps({"status": "finished", "num_steps": 4}))
+
+
+def processors() -> list[int] | None:
+    """Those that this process may run on, where that can be asked."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def validate(run: Path, beta: float) -> None:

@@ -1,5 +1,6 @@
 """A job as a process: what is told to it, and what is told of it. The process itself is `fake_job`."""
 
+import json
 import os
 import signal
 import socket
@@ -7,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dpo_lab.processors import can_pin
 from dpo_lab.sweep import process
-from dpo_lab.sweep.process import Job, run_job, stamp_inputs
+from dpo_lab.sweep.job import Job
+from dpo_lab.sweep.process import run_job
 from dpo_lab.sweep.record import JobFolder, JobRecord, SweepFolder
 from dpo_lab.sweep.slots import Slot
 
@@ -52,34 +54,27 @@ def test_a_job_gets_its_share_and_its_sweep(folder: JobFolder):
     assert folder.log.read_text() == "seed 1 begins\n"
 
 
+@pytest.mark.skipif(not can_pin(), reason="this system pins no process")
+def test_a_job_runs_on_its_own_processors_alone(folder: JobFolder):
+    """Of those that are here, the last; no process can be pinned to one that is not."""
+    all_of_them = sorted(os.sched_getaffinity(0))
+    last = Slot((str(all_of_them[-1]),), 1, is_exclusive=True)
+    assert run_job(job(1), folder, last).is_pinned
+    assert json.loads((folder.path / "found.json").read_text())["processors"] == all_of_them[-1:]
+    for free in (last._replace(is_exclusive=False), last._replace(units=("9999",))):
+        assert run_job(job(1), folder, free).is_pinned is False
+        assert json.loads((folder.path / "found.json").read_text())["processors"] == all_of_them
+    assert sorted(os.sched_getaffinity(0)) == all_of_them
+
+
 def test_threads_that_are_said_stay(folder: JobFolder):
     assert run_job(job(1, trainer={"num_threads": 2}), folder, SLOT).num_threads == 2
 
 
-def test_a_finished_job_is_begun_again_only_where_something_changed(folder: JobFolder, tmp_path: Path):
-    data = tmp_path / "pairs.jsonl"
-    data.write_text("{}")
-    todo = job(1, data={"path": str(data)})
-    run_job(todo, folder, SLOT)
-    again = run_job(todo, folder, SLOT)
-    assert (again.status, again.was_finished, len(begun(folder))) == ("finished", True, 1)
-    assert again.run is not None
-    assert folder.read() == again
-    data.write_text("{ }")
-    assert not run_job(todo, folder, SLOT).was_finished
-    assert len(begun(folder)) == 2
-    run_job(replace(todo, config={**todo.config, "seed": 2}), folder, SLOT)
-    assert len(begun(folder)) == 3
-    run_job(job(2, data={"path": str(data)}, fresh=True), folder, SLOT)
-    assert len(begun(folder)) == 4
-
-
-def test_a_run_that_is_gone_is_made_again(folder: JobFolder):
-    run = run_job(job(1), folder, SLOT).run
-    assert run is not None
-    (Path(run) / "run.json").unlink()
-    run_job(job(1), folder, SLOT)
-    assert len(begun(folder)) == 2
+def attempt(folder: JobFolder) -> tuple[bool, str | None]:
+    """`fresh` and `resume.run`, as the process was last told."""
+    found = json.loads((folder.path / "found.json").read_text())
+    return found["fresh"], (found["resume"] or {}).get("run")
 
 
 def test_a_failure_tells_its_last_words(folder: JobFolder):
@@ -89,11 +84,28 @@ def test_a_failure_tells_its_last_words(folder: JobFolder):
     assert len(begun(folder)) == 2
 
 
-def test_a_killed_job_is_interrupted_and_begun_again(folder: JobFolder):
+def test_a_job_that_someone_else_kills_has_failed_and_says_why(folder: JobFolder):
     """The exit code is that of a shell: 128 + 9."""
     record = run_job(job(8), folder, SLOT)
-    assert (record.status, record.exit_code) == ("interrupted", 137)
-    assert run_job(job(8), folder, SLOT).status == "finished"
+    assert (record.status, record.exit_code) == ("failed", 137)
+    assert record.problem == "killed by SIGKILL, which this sweep did not send; out of memory?"
+    again = run_job(job(8), folder, SLOT)
+    assert (again.status, again.problem) == ("finished", None)
+
+
+def test_an_attempt_that_fresh_asks_for_goes_on_where_it_was_killed(folder: JobFolder, tmp_path: Path):
+    """It is made once: `resume.run` names it from then on, unless what it is made from has changed."""
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("{}")
+    todo = job(8, fresh=True, data={"path": str(data)})
+    run_job(todo, folder, SLOT)
+    assert attempt(folder) == (True, None)
+    run_job(todo, folder, SLOT)
+    assert attempt(folder) == (False, str(folder.path / "run_of_the_job"))
+    assert "fresh: true" in folder.config.read_text()
+    data.write_text("{ }")
+    run_job(todo, folder, SLOT)
+    assert attempt(folder) == (True, None)
 
 
 def test_a_run_that_another_process_is_at_is_waited_for(folder: JobFolder):
@@ -154,16 +166,6 @@ def test_secrets_reach_the_job_and_no_file(folder: JobFolder):
     token = "hf_" + "a1" * 12
     run_job(job(1, logger={"api_key": token}), folder, SLOT)
     assert not [path for path in folder.path.rglob("*") if path.is_file() and token in path.read_text()]
-
-
-def test_inputs_are_what_paths_name(tmp_path: Path):
-    (tmp_path / "model").mkdir()
-    config = {"model": {"path": str(tmp_path / "model")}, "runs_dir": str(tmp_path)}
-    empty = stamp_inputs(config)
-    (tmp_path / "other").write_text("x")
-    assert stamp_inputs(config) == empty
-    (tmp_path / "model" / "weights").write_text("x")
-    assert stamp_inputs(config) != empty
 
 
 def test_a_record_of_a_process_that_is_gone_says_interrupted(folder: JobFolder):

@@ -1,12 +1,15 @@
 """Shares of a machine."""
 
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from dpo_lab import processors
 from dpo_lab.errors import UserError
+from dpo_lab.processors import can_pin
 from dpo_lab.sweep.slots import Share, Slot, claim_slot, cpu_share, gpu_share, share_of, slots_folder, visible_devices
 
 CPUS = [str(number) for number in range(7)]
@@ -27,12 +30,18 @@ def test_a_config_says_what_its_job_needs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     monkeypatch.setattr("dpo_lab.sweep.slots.visible_cpus", lambda: CPUS)
     assert share_of({"trainer": {"accelerator": "gpu", "num_devices": 2}}) == gpu_share(["GPU-a", "GPU-b"], 2, 7)
+    assert share_of({"trainer": {"accelerator": "gpu", "num_threads": 1}}) == Share(
+        ("GPU-a", "GPU-b"), 1, 1, is_gpu=True
+    )
     assert share_of({"trainer": {"num_devices": 2, "num_threads": None}, "sweep": {"cpus_per_job": 3}}).num == 6
     assert share_of({"trainer": {"num_threads": 4}}).num == 4
+    assert [share_of({"sweep": {"pin": pins}}).pins for pins in (True, False)] == [True, False]
 
 
 def test_a_slot_says_what_its_process_may_use():
-    assert Slot(("1",), 2).environment() == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    assert Slot(("1",), 2).environment() == {**threads, "DPO_LAB_PROCESSORS": ""}
+    assert Slot(("1", "3"), 2, is_exclusive=True).environment() == {**threads, "DPO_LAB_PROCESSORS": "1,3"}
     assert Slot(("4", "6"), 2, is_gpu=True).environment()["CUDA_VISIBLE_DEVICES"] == "4,6"
 
 
@@ -60,6 +69,27 @@ def test_who_finds_all_taken_waits(tmp_path: Path):
             order.append("let go")
         waiting.join(10)
     assert order == ["let go", ("1",)]
+
+
+@pytest.mark.skipif(not can_pin(), reason="this system pins no process")
+def test_a_processor_is_one_jobs_own_whoever_else_counts_it_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Shares are claimed in two folders, as by two users: who comes second is not pinned, until the first is gone."""
+    monkeypatch.setattr(processors, "MARK", f"test-{os.getpid()}")
+    share = cpu_share(["0", "1"], 2, 1, pins=True)
+    (one, two) = (tmp_path / "one", tmp_path / "two")
+    one.mkdir()
+    two.mkdir()
+    with claim_slot(share, one) as first:
+        with claim_slot(share._replace(num=1), two) as second:
+            assert (first.processors, second.processors, second.units) == ([0, 1], [], ("0",))
+        with claim_slot(share._replace(num=1, units=("2",)), two) as beside:
+            assert beside.processors == [2]
+    with claim_slot(share, two) as later:
+        assert later.processors == [0, 1]
+    with claim_slot(share._replace(pins=False), two) as free:
+        assert free.processors == []
+    with claim_slot(gpu_share(["0"], 1, 1), two) as gpu:
+        assert gpu.processors == []
 
 
 def test_a_large_job_is_not_starved_by_small_ones(tmp_path: Path):

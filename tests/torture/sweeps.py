@@ -1,7 +1,8 @@
 """Kill jobs of a sweep, then the sweep itself, at random moments; the same command again comes to the same bits.
 
 The sweep is the command itself, in a process forked from this one; its jobs are forked too, instead of started anew, so
-that each begins with everything imported. All else is what a sweep does: folders, locks, signals, W&B's files.
+that each begins with everything imported. All else is what a sweep does: folders, locks, signals, W&B's files. Where it
+is joblib's workers that are killed, nothing is forked but the command: workers and jobs are started as ever.
 """
 
 import io
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, Literal, NoReturn
 
 import dpo_lab.commands.train as command
 from dpo_lab.commands import cli, job
@@ -30,8 +31,12 @@ from tests.torture.torture import TortureError, compare
 
 CELLS = ("loss=sigmoid,ipo,hinge",)
 NUM_CELLS = 3
-KNOBS = ("trainer.checkpoint_every=1", "logger=wandb", "logger.mode=offline", "hydra/launcher=basic")
+KNOBS = ("trainer.checkpoint_every=1", "logger=wandb", "logger.mode=offline")
 SECONDS = 600.0
+MOST_SECONDS = 8.0
+"""A job that is started as ever has by then imported what it needs, and trains or has ended."""
+
+WORKER = b"LokyProcess"
 
 
 @dataclass
@@ -75,6 +80,23 @@ def kill_sweeps(root: Path, whole: WholeSweep, draw: random.Random, num_kills: i
         _check(sweep, whole, code)
         hits.num_sweeps += 1
         print(f"sweep {hits.num_sweeps}: as the one left in peace; {done} kills so far", flush=True)
+
+
+def kill_workers(root: Path, whole: WholeSweep, draw: random.Random, num_kills: int, hits: SweepHits) -> None:
+    """Kill a worker of joblib's while it waits for its job, `num_kills` times: one command has to come to the end."""
+    done = 0
+    while done < num_kills:
+        sweep = Sweep(root / f"workers-{hits.num_sweeps}", launcher="joblib")
+        running = sweep.start()
+        for _ in range(min(2, num_kills - done)):  # more in a row without a job's end, and the sweep would give up
+            if running.kill_worker(draw.uniform(0, MOST_SECONDS)):
+                hits.places["a worker of joblib's, its job at work"] += 1
+                done += 1
+            else:
+                hits.num_late += 1
+        _check(sweep, whole, running.wait())
+        hits.num_sweeps += 1
+        print(f"sweep {hits.num_sweeps}: as the one left in peace; {done} workers killed so far", flush=True)
 
 
 def _hit(sweep: "Sweep", whole: WholeSweep, draw: random.Random, hits: SweepHits) -> int:
@@ -146,12 +168,37 @@ class Running:
             return "at work"
         return None
 
+    def kill_worker(self, seconds: float) -> bool:
+        """Kill a worker of joblib's once it has had a job for `seconds`; False where the sweep ended before."""
+        while self.is_alive():
+            for worker in _children(self.pid):
+                if WORKER in _command(worker) and (jobs := _children(worker)):
+                    time.sleep(seconds)
+                    if jobs[0] in _children(worker):
+                        os.kill(worker, signal.SIGKILL)
+                        return True
+            time.sleep(0.05)
+        return False
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):  # it has ended
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
 
 @dataclass(frozen=True)
 class Sweep:
     """The command, always the same, with its runs below `path`."""
 
     path: Path
+    launcher: Literal["basic", "joblib"] = "basic"
 
     def start(self) -> Running:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -159,7 +206,7 @@ class Sweep:
         sys.stderr.flush()
         pid = os.fork()
         if not pid:
-            _become(self.path / "log.txt", lambda: _sweep(self.path))
+            _become(self.path / "log.txt", lambda: _sweep(self.path, self.launcher))
         return Running(pid)
 
     def folder(self) -> SweepFolder:
@@ -184,13 +231,13 @@ class Sweep:
         return log.read_text()[-3000:] if log.exists() else ""
 
 
-def _sweep(path: Path) -> int:
+def _sweep(path: Path, launcher: str) -> int:
     command.draw_run = lambda *_: None  # a second of drawing, in which nothing of a run is at stake
     process._start = _fork_job
     process.POLL_SECONDS = 0.05
     process.CLAIMED_SECONDS = SECONDS
     os.chdir(path)
-    return cli.main(["train", "-m", *SMALL, *CELLS, *KNOBS])
+    return cli.main(["train", "-m", *SMALL, *CELLS, *KNOBS, f"hydra/launcher={launcher}"])
 
 
 class ForkedJob:
