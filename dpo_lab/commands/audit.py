@@ -57,6 +57,7 @@ def _audit(overrides: list[str], out: Path | None) -> int:
     audit = {
         "title": _title(config["data"]),
         "data": config["data"],
+        "prepare": config.get("prepare", {}),
         "on_problem": on_problem,
         "encoding": encoding_id,
         **examine(source, tokens, tokenizer),

@@ -21,6 +21,13 @@ def holders(source: Source, group: str, key: str) -> dict[str, str | None]:
     return dict(sorted(found.items()))
 
 
+def has_own_node(source: Source, group: str, name: str) -> bool:
+    """Whether the file `name` of `group` fills a node ``group.name``, so that several can be chosen together."""
+    _, repository = source.loader._parse_overrides_and_create_caching_repo(source.config_name, [*source.searchpath])
+    found = repository.load_config(f"{group}/{name}")
+    return found is not None and found.header.get("package") == f"{group}.{name}"
+
+
 def refuse(choice: str, group: str, package: str, key: str, takers: Mapping[str, str | None]) -> str:
     """Why `key` is no key of `choice`, which stands at `package`, and where it would be one.
 

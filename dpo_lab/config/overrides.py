@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from dpo_lab.config.choices import holders, refuse
+from dpo_lab.config.choices import has_own_node, holders, refuse
 from dpo_lab.config.source import Source
 from dpo_lab.config.spelling import did_you_mean, nearest, nearest_key
 
@@ -223,6 +223,11 @@ class _Reviewer:
 
     def _unknown_key(self, config: DictConfig, override: Override) -> None:
         key = override.key_or_group
+        group, _, rest = key.partition(".")
+        name = rest.partition(".")[0]
+        if name in (self._options(group) or []) and has_own_node(self.source, group, name):
+            self.faults.append(f"{_text(override)}: {name} is not chosen; name it among the others: {group}=[{name}]")
+            return
         plain: Any = OmegaConf.to_container(config, resolve=False)
         plain.pop("hydra")
         known = set(_dotted_keys(plain))

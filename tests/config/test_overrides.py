@@ -222,3 +222,13 @@ def test_choices_of_ones_own_folder_are_named_too(conf_dir: Path, tmp_path: Path
         conf_dir, f"hydra.searchpath=['file://{tmp_path / 'mine'}']", "loss=ipo", "loss.label_smoothing=0.1"
     ).faults
     assert "choices of loss that do: own, sigmoid;" in fault
+
+
+def test_a_knob_of_a_step_that_is_not_chosen_says_how_to_choose_it() -> None:
+    asked = ("data=files", "data.path=a.jsonl", "prepare=[drop_duplicates]", "prepare.clean.unicode=NFKC")
+    assert look(CONF_DIR, *asked).faults == [
+        "prepare.clean.unicode=NFKC: clean is not chosen; name it among the others: prepare=[clean]"
+    ]
+    assert look(CONF_DIR, *asked[:2], "prepare=[drop_duplicates,clean]", asked[3]).faults == []
+    swept = look(CONF_DIR, *asked[:2], "prepare=[clean],[word_dropout,clean]", multirun=True)
+    assert [list(config.prepare) for config in swept.configs] == [["clean"], ["word_dropout", "clean"]]

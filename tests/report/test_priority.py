@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from dpo_lab.report import pictures
+from dpo_lab.report import pictures, write
 from dpo_lab.report.charts import MOST_LINES
 from dpo_lab.report.compare import compare_to_baseline
-from dpo_lab.report.content import Chart
+from dpo_lab.report.content import Chart, Report, Section
 from dpo_lab.report.more_sections import curves_section
 from dpo_lab.report.priority import by_priority
+from dpo_lab.report.sections import main_table
 from dpo_lab.report.study import Study, read_study
+from dpo_lab.report.write import page, write_report
 from tests.report.folders import rows, write_run
 
 RATES = (3e-4, 1e-3, 3e-3)
@@ -88,7 +90,7 @@ def test_bars_are_of_the_first_families_where_there_are_many(study: Study, monke
     ]
 
 
-def test_curves_of_all_families_can_be_had(study: Study):
+def test_curves_of_all_families_can_be_had(study: Study, monkeypatch: pytest.MonkeyPatch):
     section = curves_section(study)
     assert len(section.charts) == 6 and section.charts[0].title.startswith("loss=sigmoid optimizer.lr=0.0003")
     assert {chart.title.split()[0] for chart in section.charts} == {f"loss={loss}" for loss in HEIGHTS}
@@ -97,3 +99,10 @@ def test_curves_of_all_families_can_be_had(study: Study):
     assert {row["family"] for row in found} == set(by_priority(study)) and {row["seeds"] for row in found} == {"2"}
     assert sum(row["metric"] == study.metric and row["step"] == "2" for row in found) == len(study.cells)
     assert any("Drawn are 6 of 15 families" in line for line in section.paragraphs)
+    report = Report("r", [], [Section("curves", "Curves", numbers=[every])], every)
+    assert f'href="{every.link()}">curves.csv' in page(report, {})
+    monkeypatch.setattr(write, "MOST_EMBEDDED", 10)
+    write_report(Report("r", [], [Section("curves", "Curves", numbers=[every])], main_table(study)), Path("out"))
+    assert "charts/curves.csv, beside this page" in Path("out/report.html").read_text()
+    assert Path("out/charts/curves.csv").read_text() == every.csv()
+    assert "charts/curves.csv" in Path("out/report.md").read_text()
