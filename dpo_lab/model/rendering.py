@@ -73,8 +73,9 @@ class Renderer:
         told = [_in_parts(message) for message in messages] if self._shows_images else messages
         try:
             return self._template.apply_chat_template(told, tokenize=False, add_generation_prompt=add_generation_prompt)
-        # A template refuses what it does not know, a role or an order of turns; one for texts alone breaks at parts.
-        except (TemplateError, TypeError) as error:
+        # A template refuses what it does not know, a role or an order of turns; one for texts alone breaks at parts;
+        # and it is a program, which may be wrong.
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{example.source}: the chat template cannot render these messages: {error}") from error
 
 
