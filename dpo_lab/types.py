@@ -18,11 +18,14 @@ class Message(TypedDict):
     """One turn of a chat: ``{"role": "user", "content": "Hello"}``.
 
     `start` is there where the turn is a span of a passage (the system's turn): the character at which it begins.
+    `images` is there where the turn shows some: of each, the character of `content` in front of which it stands, and
+    the sha256 (hex) of its bytes.
     """
 
     role: str
     content: str
     start: NotRequired[int]
+    images: NotRequired[list[tuple[int, str]]]
 
 
 Text = str | list[Message]
@@ -81,7 +84,8 @@ class Example:
     data has them: `scores` are rewards of each response; `win_probabilities`, one a pair, say how sure it is;
     `labels`, one a response, are 1 (desirable) or 0; `ranking` indexes `responses`, best first. Where
     `is_best_alone` is set, only the first of `ranking` is known to be better than the others. `source` says where
-    the row stands (``"train.jsonl row 3"``), for messages.
+    the row stands (``"train.jsonl row 3"``), for messages. `images` are those that the prompt's messages show, in
+    order: there by their contents, here by where they lie, which is no part of what the row says.
     """
 
     prompt: Text
@@ -93,6 +97,7 @@ class Example:
     labels: tuple[int, ...] | None = None
     ranking: tuple[int, ...] | None = None
     is_best_alone: bool = False
+    images: tuple[ImageFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

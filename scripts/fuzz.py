@@ -10,7 +10,6 @@ requirement of dpo_lab: without it, say ``--blind``, and the same inputs are dra
 import argparse
 import atexit
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -28,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 os.environ.update(HF_HUB_OFFLINE="1", MPLBACKEND="Agg", TOKENIZERS_PARALLELISM="false")
 NAMES = ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz")
-FILES = ("run.json", "config.yaml", "overrides.yaml", "metrics.jsonl", "timing.jsonl", "predictions.parquet")
+DRAWN_EVERY = 100
+"""Reports of which one is drawn and written; of the others every number and word is made, and no picture."""
 PAIRS = b'{"prompt": "1 + 1 =", "chosen": " 2", "rejected": " 3"}\n'
 SEEDS = {
     "readers": [bytes([number]) + PAIRS for number in range(len(NAMES))]
@@ -63,31 +63,45 @@ def config(data: bytes) -> None:
     from dpo_lab.config.saved import saved_config
     from dpo_lab.errors import UserError
 
+    compose_once()
     with contextlib.suppress(UserError):
         saved_config(saved(), data.decode(errors="surrogateescape").split("\n"))
 
 
 def runs(data: bytes) -> None:
-    """A run folder in which one file is replaced, or has bytes of another in it."""
+    """A run folder in which one file is replaced, or has other bytes in it."""
     from dpo_lab.commands.cli import main
     from dpo_lab.errors import UserError
+    from dpo_lab.report.records import read_record
     from dpo_lab.reproduction.original import read_original
     from dpo_lab.run.read import read_run
 
-    folder = damage(data)
-    for read in (read_run, read_original):
-        with contextlib.suppress(UserError):
-            read(folder)
-    expect(main(["runs", "--runs-dir", str(WORK / "runs")]), 0, 2)
-    expect(main(["runs", "--json", "--runs-dir", str(WORK / "runs")]), 0, 2)
+    study = damaged_study()
+    with study.suffering(study.read(data)) as folder:
+        for read in (read_run, read_original, read_record):
+            with contextlib.suppress(UserError):
+                read(folder)
+        expect(main(["runs", "--json", "--runs-dir", str(study.runs_dir)]), 0, 2)
+        if count("runs") % DRAWN_EVERY == 0:
+            expect(main(["runs", "--runs-dir", str(study.runs_dir)]), 0, 2)
 
 
 def report(data: bytes) -> None:
     """The report of three runs, of which one is damaged."""
     from dpo_lab.commands.cli import main
+    from dpo_lab.errors import UserError
+    from dpo_lab.report.build import build_report
+    from dpo_lab.report.study import read_study
+    from dpo_lab.report.write import latex, markdown
 
-    damage(data)
-    expect(main(["report", str(WORK / "runs"), f"--out={WORK / 'out'}"]), 0, 2)
+    study = damaged_study()
+    with study.suffering(study.read(data)):
+        if count("report") % DRAWN_EVERY == 0:
+            expect(main(["report", str(study.runs_dir), f"--out={WORK / 'out'}"]), 0, 2)
+            return
+        with contextlib.suppress(UserError):
+            made = build_report(read_study([study.runs_dir]), "damaged")
+            markdown(made), latex(made), made.main.csv()
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"readers": readers, "config": config, "runs": runs, "report": report}
@@ -114,28 +128,39 @@ def saved() -> dict[str, object]:
 _SAVED: dict[str, object] = {}
 
 
-def damage(data: bytes) -> Path:
-    """Put the runs back to what they were, but for one file: byte 0 says which, byte 1 how, the rest what with."""
-    from tests.report.folders import rows, write_run
+def compose_once() -> None:
+    """Have Hydra compose the same choices of groups once only: it takes half a second each time."""
+    from dpo_lab.config.source import Source
 
-    shutil.rmtree(WORK / "runs", ignore_errors=True)
-    pairs = {"chosen": [1.0, 2.0], "rejected": [0.0, 3.0]}
-    folders = [write_run(WORK / "runs", seed=seed, metrics=rows(0.6 + seed / 10), pairs=pairs) for seed in range(2)]
-    folders += [write_run(WORK / "runs", loss="ipo", metrics=rows(0.7))]
-    kind, how, rest = (data + b"\0\0")[0], (data + b"\0\0")[1], data[2:]
-    file = folders[0] / FILES[kind % len(FILES)]
-    before = file.read_bytes()
-    place = how * len(before) // 256
-    if kind & 64:  # a key of the record gets another value
-        try:
-            content = json.loads(folders[0].joinpath("run.json").read_text())
-            content[sorted(content)[how % len(content)]] = json.loads(rest)
-            folders[0].joinpath("run.json").write_text(json.dumps(content))
-            return folders[0]
-        except (ValueError, RecursionError):
-            pass
-    file.write_bytes(rest if kind & 128 else before[:place] + rest + before[place + len(rest) :])
-    return folders[0]
+    if "composed" not in _MADE:
+        _MADE["composed"] = {}
+        compose = Source.compose
+
+        def remembering(source: Source, overrides: list[str]) -> Any:
+            known = _MADE["composed"]
+            if tuple(overrides) not in known:
+                known[tuple(overrides)] = compose(source, overrides)
+            return known[tuple(overrides)]
+
+        Source.compose = remembering
+
+
+def damaged_study() -> Any:
+    """Runs of which one is to be damaged, made once: an input costs one file written, and put back."""
+    if "study" not in _MADE:
+        from tests.report.damage import DamagedStudy
+
+        _MADE["study"] = DamagedStudy.make(WORK / "runs", with_digests=False)
+    return _MADE["study"]
+
+
+_MADE: dict[str, Any] = {}
+
+
+def count(name: str) -> int:
+    """How many inputs a target has had before this one."""
+    _MADE[name] = _MADE.get(name, -1) + 1
+    return _MADE[name]
 
 
 def main() -> int:
@@ -206,10 +231,9 @@ def quiet(name: str) -> Callable[[bytes], None]:
 
 
 def seeds_of(name: str) -> Sequence[bytes]:
-    ways = [bytes([kind + 128 * whole, 100]) for kind in range(len(FILES)) for whole in (0, 1)]
-    values = [b"null", b"[]", b"{}", b'"<script>"', b"1e999", b'{"step": null}', b"- ${oc.env:HOME}"]
-    records = [bytes([64, key]) + value for key in range(9) for value in values[:5]]
-    return SEEDS.get(name) or [way + value for way in ways for value in values] + records
+    from tests.report.damage import examples
+
+    return SEEDS.get(name) or examples()
 
 
 def write_seeds(folder: Path, name: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from dpo_lab.commands import cli
 from dpo_lab.model.small_seq2seq import small_seq2seq
+from dpo_lab.report.records import read_record
 from tests.report.folders import rows, write_run
 from tests.small import small_policy
 
@@ -170,10 +171,10 @@ def test_python_in_the_docs_runs(page: str):
         exec(compile(block, page, "exec"), {"__name__": page})
 
 
-def run_notebook(name: str) -> dict[str, Any]:
-    """Run the cells of a notebook in the present folder; what they have named. Notebooks import, and define nothing."""
+def run_notebook(name: str, num_cells: int | None = None) -> dict[str, Any]:
+    """Run a notebook, or its first cells, in the present folder; what they have named. Notebooks define nothing."""
     cells = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = "\n".join(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:num_cells])
     assert not re.search(r"^\s*(def|class) ", code, flags=re.MULTILINE), "what is worth defining has a room"
     found: dict[str, Any] = {"__name__": name}
     exec(compile(code, name, "exec"), found)
@@ -189,9 +190,8 @@ def test_notebook_that_trains():
     assert found["exit_code"] == 0 and found["run"].status == "finished"
 
 
-def test_notebook_that_reads_an_ablation(capsys: pytest.CaptureFixture[str]):
-    """Of runs made of numbers. ipo has both pairs of the longer chosen response right and sigmoid one; the runs that it
-    would make by itself are composed and not trained."""
+def test_notebook_that_reads_an_ablation():
+    """Of runs made of numbers. ipo has both pairs of the longer chosen response right and sigmoid one."""
     for loss, beta, seed in product(("sigmoid", "ipo"), (0.1, 1.0), (0, 1)):
         pairs = {"chosen": [1.0, 1.0], "rejected": [0.0, 0.0 if loss == "ipo" else 2.0], "chosen_length": [9, 7]}
         curves = {"val/log_ratios/chosen": beta, "val/log_ratios/rejected": -1.0 - seed}
@@ -205,8 +205,32 @@ def test_notebook_that_reads_an_ablation(capsys: pytest.CaptureFixture[str]):
         "beta-val-log_ratios-margins",
         "curve-0-val-rewards-accuracies",
     }
-    assert cli.main(["train", "--cfg", "job", *found["overrides"].split(), "loss=ipo", "loss.beta=1.0"]) == 0
-    assert "ablation" in capsys.readouterr().out
+
+
+def test_notebook_makes_the_ablation_that_it_reads(monkeypatch: pytest.MonkeyPatch):
+    """Its first cell, with fewer steps: of its eight runs the first and the last are trained, the others composed."""
+    codes: list[int] = []
+    short = (
+        "trainer.max_steps=2",
+        "trainer.validate_every=1",
+        "samples.num=2",
+        *SMALL_MODEL,
+        *SMALL_DATA,
+        *SMALL_START,
+    )
+    real = cli.main
+
+    def train(argv: list[str]) -> None:
+        compose = [] if len(codes) in (0, 7) else ["--cfg", "job"]
+        codes.append(real([*argv, *short, *compose]))
+
+    monkeypatch.setattr(cli, "main", train)
+    monkeypatch.setattr("dpo_lab.commands.train.draw_run", lambda *_: None)
+    run_notebook("ablation.ipynb", num_cells=1)
+    assert codes == [0] * 8
+    runs = [read_record(path.parent) for path in Path("runs/ablation").glob("*/run.json")]
+    found = sorted((run.config["loss"], run.config["loss.beta"], run.config["seed"], run.status) for run in runs)
+    assert found == [("ipo", 1.0, 1, "finished"), ("sigmoid", 0.1, 0, "finished")]
 
 
 def test_links_of_the_docs_lead_somewhere():

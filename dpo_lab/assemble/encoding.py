@@ -75,7 +75,8 @@ def build_source(config: Mapping[str, Any], **instead: Any) -> DataSource:
     """
     node = dict(config["data"])
     node.update({knob: value for knob, value in instead.items() if knob in node})
-    return instantiate(node, ("dpo_lab", *config["plugins"]), prepare=build_preparation(config))
+    given = {"prepare": build_preparation(config), "cache_dir": Path(config["cache_dir"]).expanduser()}
+    return instantiate(node, ("dpo_lab", *config["plugins"]), **given)
 
 
 def build_view(config: Mapping[str, Any], source: DataSource) -> View:

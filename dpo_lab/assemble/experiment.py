@@ -296,7 +296,9 @@ def tokens_of(policy: Policy, source: DataSource, cache_dir: Path) -> CachedToke
 
 def _tokens_key(policy: Policy, source: DataSource) -> str:
     policies = (source.on_overflow, source.on_problem)
-    parts = (source.fingerprint, policy.encoding_fingerprint(), str(source.max_length), *policies)
+    # Where images lie is no part of what the data says, yet it is kept with the tokens.
+    places = [image.path for examples in source.sets.values() for example in examples for image in example.images]
+    parts = (source.fingerprint, policy.encoding_fingerprint(), str(source.max_length), *policies, *places)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
 
 

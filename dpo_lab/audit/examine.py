@@ -13,6 +13,7 @@ from dpo_lab.data.excerpt import around_difference, excerpt
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.near_duplicates import SHINGLE, THRESHOLD, near_duplicates
 from dpo_lab.data.source import DataSource
+from dpo_lab.data.text_notes import with_images
 from dpo_lab.types import Example
 
 FORMAT = 1
@@ -105,8 +106,8 @@ def _of_lengths(
 def _near_duplicates(source: DataSource) -> dict[str, Any]:
     """Of distinct prompts, of distinct rows, and across the split."""
     examples = [example for examples in source.sets.values() for example in examples]
-    prompts = [as_text(example.prompt) for example in examples]
-    rows = ["\n".join([prompt, *map(as_text, e.responses)]) for prompt, e in zip(prompts, examples, strict=True)]
+    prompts = [with_images(example.prompt) for example in examples]
+    rows = ["\n".join([*map(as_text, e.responses), prompt]) for prompt, e in zip(prompts, examples, strict=True)]
     distinct = list(dict.fromkeys(prompts))
     groups = near_duplicates(distinct)
     group_of = {distinct[index]: number for number, group in enumerate(groups) for index in group}
@@ -131,9 +132,9 @@ def _near_duplicates(source: DataSource) -> dict[str, Any]:
 def _leaks(source: DataSource, group_of: Mapping[str, int]) -> dict[str, Any]:
     """Held-out rows whose prompt stands in training too; of a test also in validation, where choices are made."""
     found: dict[str, Any] = {}
-    seen = [as_text(example.prompt) for example in source.train]
+    seen = [with_images(example.prompt) for example in source.train]
     for name, examples in list(source.sets.items())[1:]:
-        prompts = [as_text(example.prompt) for example in examples]
+        prompts = [with_images(example.prompt) for example in examples]
         same, near = set(seen), {group_of.get(prompt, prompt) for prompt in seen}
         leaked = [
             example.source

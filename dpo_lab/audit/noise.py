@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpo_lab.audit.judged import as_text
+from dpo_lab.data.text_notes import with_images
 from dpo_lab.intervals import share_of_sums
 from dpo_lab.types import Example
 
@@ -45,7 +46,7 @@ def flipped(disagreement: float) -> float:
 
 
 def _vote(example: Example, votes: defaultdict[tuple[str, ...], Counter[bool]]) -> None:
-    prompt = _plain(as_text(example.prompt))
+    prompt = _plain(with_images(example.prompt))
     texts = [_plain(as_text(response)) for response in example.responses]
     for better, worse in example.pairs:
         if texts[better] != texts[worse]:

@@ -13,13 +13,12 @@ from dpo_lab.resume import Change
 from dpo_lab.run import RunFolder, read_run, run_id
 from dpo_lab.run.claim import find_run
 from dpo_lab.run.compare import IN_PLACE, changes, may_move_bits, refuse_changes
+from dpo_lab.run.digests import GROWING, check_digest
 from dpo_lab.run.kept import Kept, manifest_path, newest_sound
 from dpo_lab.run.links import refuse_links
-from dpo_lab.run.read import Run
+from dpo_lab.run.read import Run, read_info
 
 Say = Callable[[str], None]
-
-GROWING = ("metrics.jsonl", "timing.jsonl", "predictions.parquet", "training_pairs.parquet", "samples.jsonl")
 
 
 class Begun(NamedTuple):
@@ -128,7 +127,9 @@ def _newest(path: Path, say: Say) -> Kept | None:
 
 def _copy(kept: Kept, source: Path, folder: RunFolder) -> None:
     """Begin `folder` with the record of `source` and, after it, its checkpoint: where that is, nothing is missing."""
+    info = read_info(source)
     for name in GROWING:
+        check_digest(source / name, info)
         if (source / name).exists():
             shutil.copyfile(source / name, folder.path / name)
     for file in (kept.path, manifest_path(kept.path)):

@@ -1,6 +1,8 @@
 """`dpo-lab inspect`: rows as the model sees them."""
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from dpo_lab.errors import UserError
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 NUM_ROWS = 3
 NUM_CUT_SHOWN = 12
+NUM_ALIKE_SHOWN = 3
 EXAMPLES = """\
 dpo-lab inspect                                                      the embedded reviews, the tiny model's tokens
 dpo-lab inspect data=files data.path=pairs.jsonl model=causal_lm model.path=MODEL num=5
@@ -118,9 +121,10 @@ def _line(tokens: list["ShownToken"], *, has_color: bool) -> "Text":
     from rich.text import Text
 
     text = Text()
-    for number, token in enumerate(_without_middle_of_cuts(tokens)):
+    for number, (token, num) in enumerate(_runs(_without_middle_of_cuts(tokens))):
         shown = "".join(VISIBLE.get(character, character) for character in token.text)
         shown = f"⟨{shown}⟩" if token.is_special else shown
+        shown += f"*{num}" if num > 1 else ""
         if has_color:
             style = STYLES[token.state][number % 2]
             text.append(shown, f"{style} reverse" if token.is_special else style)
@@ -128,6 +132,16 @@ def _line(tokens: list["ShownToken"], *, has_color: bool) -> "Text":
             before, after = MARKS[token.state]
             text.append(f"{before}{shown}{after}")
     return text
+
+
+def _runs(tokens: list["ShownToken"]) -> Iterator[tuple["ShownToken", int]]:
+    """Each token and 1; special ones that stand there many times in a row, as those of an image do, once."""
+    for token, alike in groupby(tokens):
+        num = len(list(alike))
+        if token.is_special and num > NUM_ALIKE_SHOWN:
+            yield token, num
+        else:
+            yield from [(token, 1)] * num
 
 
 def _without_middle_of_cuts(tokens: list["ShownToken"]) -> list["ShownToken"]:

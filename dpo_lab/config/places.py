@@ -57,6 +57,8 @@ def model_folders_exist(cfg: dict[str, Any]) -> Iterator[str]:
         if not isinstance(path, str) or path == "???":
             continue
         kind = kind_of(local(path)) if path else None
+        if kind == "folder" and (revision := _group(cfg, group).get("revision")):
+            yield f"{group}.revision: is of a name on the hub, and {path} is a folder here; leave {revision!r} out"
         if kind == "file":
             yield f"{group}.path: {path} is a file; give the folder that holds config.json and the weights"
         elif kind is None and not HUB_NAME.fullmatch(path):

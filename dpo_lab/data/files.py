@@ -1,5 +1,6 @@
 """``data=files``: preference data from local files or from the hub."""
 
+from pathlib import Path
 from typing import Literal
 
 from dpo_lab.data.columns import check_columns
@@ -20,6 +21,7 @@ DROP = "data.on_problem=drop"
 
 def files(
     prepare: Preparation = UNPREPARED,
+    cache_dir: Path | None = None,
     *,
     path: str | list[str],
     validation_path: str | None = None,
@@ -35,6 +37,7 @@ def files(
     pairs: Literal["all", "adjacent", "best_vs_rest"] = "all",
     label_noise: UpToHalf = 0.0,
     label_noise_seed: NonNegativeInt = 0,
+    image_folder: str | None = None,
 ) -> DataSource:
     """Read preference data.
 
@@ -42,9 +45,11 @@ def files(
     whole conversations or Human/Assistant transcripts; `conversations` with `chosen`, `rejected` (ShareGPT);
     `prompt`, `responses`, `scores`; `prompt`, `ranked`; `prompt`, `response`, `label`; `messages`, `label`. With
     chosen and rejected there may be `chosen_score`, `rejected_score` and `probability`, and rejected may be a list.
+    Any row may have `images` that its prompt shows, for ``model=vision_language``.
 
     Args:
         prepare: steps on the rows that were read, and on training rows once the split is made.
+        cache_dir: where images that lie inside of a data file are kept; the framework gives it.
         path: one or more files (.jsonl, .json, .csv, .tsv, .parquet, each also .gz), or a hub name
             ``owner/name:split``.
         validation_path: a file or hub name to validate on; then nothing is split off. A training row whose prompt
@@ -64,6 +69,7 @@ def files(
         label_noise: share of the training rows whose judgement is swapped: chosen and rejected change places, a single
             label becomes the other one. What is validated on, and what a supervised start imitates, stays as read.
         label_noise_seed: draws which.
+        image_folder: where paths of images begin, which may not lead out of it; null: in the folder of the data file.
 
     Raises:
         DataError: for files or rows that cannot be used, with their places and what to do.
@@ -72,7 +78,8 @@ def files(
     paths = paths_of(path)
     check_columns(columns or {}, COLUMNS)
     check_held_out(validation_path, validation_fraction, test_path, test_fraction)
-    reader = Reader(columns or {}, pairs)
+    store = None if cache_dir is None else cache_dir / "images"
+    reader = Reader(columns or {}, pairs, image_folder=image_folder, image_store=store)
     named = {"data.path": paths, "data.validation_path": [validation_path], "data.test_path": [test_path]}
     sides = {
         key: [example for name in names if name for example in reader.read(name, label_of(name, paths))]

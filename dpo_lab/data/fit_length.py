@@ -29,7 +29,7 @@ def fit_length(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitt
     `truncate` cuts once for all responses, so that they keep the same prompt:
 
     1. the prompt may keep ``max(max_length - longest response, min(len(prompt), max_length // 2))`` tokens; it
-       is cut from the left, behind its leading `num_head` ids;
+       is cut from the left, behind its leading `num_head` ids; where these alone are more, nothing is left;
     2. each response is cut from the right to what is left. A cut response has lost its end-of-sequence token, as
        it should: it does not end there. Every response keeps a token.
 
@@ -60,7 +60,10 @@ def fit_length(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitt
         return _fit_alone(encoded, max_length, on_overflow)
     if on_overflow == "drop":
         return Fitted(None, ("overflow_dropped" if len(encoded.prompt) < max_length else "prompt_fills_length",))
-    prompt = _cut_prompt(encoded, max_length)
+    budget = _prompt_budget(encoded, max_length)
+    if encoded.num_head > budget:
+        return Fitted(None, ("prompt_fills_length",))
+    prompt = _cut_prompt(encoded, budget)
     room = max_length - len(prompt)
     responses = tuple(response[:room] for response in encoded.responses)
     cut = {"prompt_cut": prompt != encoded.prompt, "response_cut": responses != encoded.responses}
@@ -79,9 +82,14 @@ def _fit_alone(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitt
     return Fitted(replace(encoded, prompt=cut), ("prompt_end_cut",))
 
 
-def _cut_prompt(encoded: Encoded, max_length: int) -> tuple[int, ...]:
-    prompt, longest = encoded.prompt, max(len(response) for response in encoded.responses)
-    budget = max(max_length - longest, min(len(prompt), max_length // 2))
+def _prompt_budget(encoded: Encoded, max_length: int) -> int:
+    """Tokens that the prompt may keep."""
+    longest = max(len(response) for response in encoded.responses)
+    return max(max_length - longest, min(len(encoded.prompt), max_length // 2))
+
+
+def _cut_prompt(encoded: Encoded, budget: int) -> tuple[int, ...]:
+    prompt = encoded.prompt
     if len(prompt) <= budget:
         return prompt
     num_tail = budget - encoded.num_head

@@ -1,5 +1,6 @@
 """Chat messages: ``{"role", "content"}`` or ShareGPT's ``{"from", "value"}``, and where a conversation splits."""
 
+from collections.abc import Callable
 from typing import Any
 from unicodedata import category
 
@@ -23,6 +24,18 @@ ROLES = {
 INVISIBLE = frozenset({"Cf", "Zs", "Zl", "Zp"})
 """Unicode's classes of signs that show nothing by themselves: zero-width spaces, joiners, marks of direction."""
 
+ShowImage = Callable[[Any, str], str]
+"""Gives the hash by which a message names a picture, of what the data has for it (or of None) and its column."""
+
+
+def no_image(value: Any, column: str) -> str:
+    """For texts that show nothing.
+
+    Raises:
+        RowError: `image_in_response`, always.
+    """
+    raise RowError("image_in_response", column, "an image, where only text can be said or read")
+
 
 def read_string(value: Any, column: str) -> str:
     """`value`, if it is text.
@@ -41,16 +54,19 @@ def read_string(value: Any, column: str) -> str:
     return value
 
 
-def read_text(value: Any, column: str) -> Text:
+def read_text(value: Any, column: str, show: ShowImage = no_image) -> Text:
     """Text, or a list of messages with known roles; a single message becomes a list of one.
 
+    What a message says may be a list of parts: texts, and images, which `show` finds.
+
     Raises:
-        RowError: `null_value`, `not_text`, `broken_unicode`, `serialised_messages`, `bad_message`, `unknown_role`.
+        RowError: `null_value`, `not_text`, `broken_unicode`, `serialised_messages`, `bad_message`, `unknown_role`, and
+            what `show` raises.
     """
     if isinstance(value, dict):
-        return [_read_message(value, column)]
+        return [_read_message(value, column, show)]
     if isinstance(value, list):
-        return [_read_message(item, column) for item in value]
+        return [_read_message(item, column, show) for item in value]
     text = read_string(value, column)
     if is_serialised_chat(text):
         raise RowError("serialised_messages", column, "a list of chat messages that was written as text")
@@ -65,6 +81,11 @@ def is_blank(text: Text) -> bool:
     """
     visible = "".join(contents(text)).strip()
     return not visible or (not visible.isascii() and all(category(sign) in INVISIBLE for sign in visible))
+
+
+def shows_images(text: Text) -> bool:
+    """Whether any message of `text` shows an image."""
+    return not isinstance(text, str) and any("images" in message for message in text)
 
 
 def split_conversation(messages: list[Message], column: str) -> tuple[list[Message], list[Message]]:
@@ -83,7 +104,7 @@ def split_conversation(messages: list[Message], column: str) -> tuple[list[Messa
     return messages[:cut], messages[cut:]
 
 
-def _read_message(value: Any, column: str) -> Message:
+def _read_message(value: Any, column: str, show: ShowImage) -> Message:
     if not isinstance(value, dict):
         raise RowError("bad_message", column, f"{type(value).__name__} where a message {{role, content}} belongs")
     # Parquet gives every message the union of all keys, with nulls: a key may be there without a value.
@@ -93,4 +114,33 @@ def _read_message(value: Any, column: str) -> Message:
         raise RowError("bad_message", column, f"a message with keys {excerpt(sorted(value, key=str))} has no role")
     if role not in ROLES:
         raise RowError("unknown_role", column, f"role {excerpt(role)}; known are {', '.join(sorted(ROLES))}")
-    return Message(role=ROLES[role], content=read_string(content, column))
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return Message(role=ROLES[role], content=read_string(content, column))
+    return _read_parts(ROLES[role], content, column, show)
+
+
+def _read_parts(role: str, parts: list[dict[str, Any]], column: str, show: ShowImage) -> Message:
+    """One turn whose texts and images are listed: ``{"type": "text", "text": ...}``, ``{"type": "image", ...}``."""
+    text, images = "", []
+    for part in parts:
+        kind = part.get("type")
+        if kind == "text":
+            text += read_string(part.get("text"), column)
+        elif kind in ("image", "image_url"):
+            images.append((len(text), show(_image_of(part), column)))
+        else:
+            raise RowError(
+                "bad_message", column, f"a part of type {excerpt(kind)}; known are text, image and image_url"
+            )
+    message = Message(role=role, content=text)
+    if images:
+        message["images"] = images
+    return message
+
+
+def _image_of(part: dict[str, Any]) -> Any:
+    """What a part says of its image; None where the row's own column has it."""
+    found = next((part[key] for key in ("image", "image_url", "path", "url") if part.get(key) is not None), None)
+    if isinstance(found, dict) and "url" in found and "bytes" not in found:
+        return found["url"]
+    return found

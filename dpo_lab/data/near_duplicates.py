@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy
 from numpy.typing import NDArray
 
+from dpo_lab.data.text_notes import SHOWN
+
 SHINGLE = 6
 """Characters."""
 
@@ -34,8 +36,22 @@ Hashes = NDArray[numpy.uint64]
 def near_duplicates(texts: Sequence[str]) -> list[list[int]]:
     """Groups of two or more texts that are linked by near-duplication, as ascending indices, the largest first.
 
-    Texts that are equal are near duplicates. Case and white space do not count.
+    Texts that are equal are near duplicates. Case and white space do not count. Of texts that show images
+    (`with_images`) only those that show the same ones are compared.
     """
+    same: dict[str, list[int]] = {}
+    for index, text in enumerate(texts):
+        same.setdefault(text.partition(SHOWN)[2], []).append(index)
+    groups = [
+        [indices[place] for place in group]
+        for indices in same.values()
+        for group in _near([texts[index] for index in indices])
+    ]
+    return sorted(groups, key=len, reverse=True)
+
+
+def _near(texts: Sequence[str]) -> list[list[int]]:
+    """What `near_duplicates` gives, of texts that show the same."""
     signatures = numpy.stack([signature(text) for text in texts]) if texts else numpy.empty((0, NUM_BINS), numpy.uint32)
     parent = list(range(len(texts)))
     seen: set[tuple[int, int]] = set()

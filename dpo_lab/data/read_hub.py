@@ -1,6 +1,9 @@
 """Rows of a data set on the Hugging Face hub, by name."""
 
+import copy
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.read_files import has_data_ending
@@ -40,4 +43,22 @@ def read_hub_rows(path: str) -> Rows:
             f"{path}: no data set {name!r} with split {split!r}. {type(error).__name__}: {error}\n"
             "A split is named as data.path=owner/name:split; a local file by its path."
         ) from error
+    data = data.cast(_undecoded(data.features))
     return iter([(number, dict(row)) for number, row in enumerate(data, start=1)])
+
+
+def _undecoded(features: Any) -> Any:
+    """`features` whose images are given as the bytes or paths that they are stored as."""
+    import datasets
+
+    features = copy.deepcopy(features)
+    inside = [features]
+    while inside:
+        feature = inside.pop()
+        if isinstance(feature, datasets.Image):
+            feature.decode = False
+        elif isinstance(feature, Mapping):
+            inside += feature.values()
+        elif hasattr(feature, "feature"):
+            inside.append(feature.feature)
+    return features

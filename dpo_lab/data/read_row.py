@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from dpo_lab.data.errors import RowError
-from dpo_lab.data.messages import is_blank, read_text
+from dpo_lab.data.messages import is_blank, no_image, read_text, shows_images
 from dpo_lab.data.rank import PairsRule, rank, rank_positions
 from dpo_lab.data.row import Row, read_label, read_numbers, read_probabilities
 from dpo_lab.data.split_prompt import split_prompt
@@ -29,18 +31,21 @@ def read_row(row: Row, pairs: PairsRule, source: str, count: Count = lambda reas
     readers = {"ranked": _read_ranked, "chosen": _read_pair, "responses": _read_scored, "label": _read_labelled}
     schema = next((name for name in readers if row.has(name)), None)
     schema = schema or next((name for name in readers if name in row), "chosen")
-    return readers[schema](row, pairs, source, count)
+    example = readers[schema](row, pairs, source, count)
+    for note in row.images.notes:
+        count(note)
+    return replace(example, images=row.images.files(example.prompt))
 
 
 def _read_pair(row: Row, pairs: PairsRule, source: str, count: Count) -> Example:
     """Chosen against one rejected response, or against several, whose order is not known."""
-    chosen, rejected = read_text(row["chosen"], "chosen"), row["rejected"]
+    chosen, rejected = _read_text(row, row["chosen"], "chosen"), row["rejected"]
     is_list = isinstance(rejected, list) and rejected and not all(isinstance(item, dict) for item in rejected)
-    others = [read_text(item, "rejected") for item in (rejected if is_list else [rejected])]
+    others = [_read_text(row, item, "rejected") for item in (rejected if is_list else [rejected])]
     scores, probabilities = _read_pair_numbers(row, len(others))
     kept = [0, *(1 + index for index in _distinct(others, count))]
     columns = ["chosen", *["rejected"] * (len(kept) - 1)]
-    prompt, responses = split_prompt(_read_prompt(row), [[chosen, *others][index] for index in kept], columns)
+    prompt, responses = _split(row, _read_prompt(row), [[chosen, *others][index] for index in kept], columns)
     judged = tuple((0, number) for number in range(1, len(kept)))
     _check_content(prompt, responses, judged, columns)
     has_order = scores is not None or len(kept) > 2
@@ -73,7 +78,7 @@ def _read_scored(row: Row, pairs: PairsRule, source: str, count: Count) -> Examp
     scores = read_numbers(row["scores"], "scores", len(responses))
     judged = rank(scores, pairs)
     columns = ["responses"] * len(responses)
-    prompt, responses = split_prompt(_require_prompt(row), responses, columns)
+    prompt, responses = _split(row, _require_prompt(row), responses, columns)
     _check_content(prompt, responses, judged, columns)
     if not judged:
         raise RowError("no_pair", "scores", "all scores are equal")
@@ -85,7 +90,7 @@ def _read_ranked(row: Row, pairs: PairsRule, source: str, count: Count) -> Examp
     responses = _read_list(row, "ranked")
     responses = [responses[index] for index in _distinct(responses, count)]
     columns = ["ranked"] * len(responses)
-    prompt, responses = split_prompt(_require_prompt(row), responses, columns)
+    prompt, responses = _split(row, _require_prompt(row), responses, columns)
     ranking = tuple(range(len(responses)))
     judged = rank_positions(ranking, pairs)
     _check_content(prompt, responses, judged, columns)
@@ -102,14 +107,14 @@ def _read_labelled(row: Row, pairs: PairsRule, source: str, count: Count) -> Exa
         column, prompt = "response", _require_prompt(row)
     else:
         column, prompt = whole, None
-    prompt, responses = split_prompt(prompt, [read_text(row[column], column)], [column])
+    prompt, responses = _split(row, prompt, [_read_text(row, row[column], column)], [column])
     _check_content(prompt, responses, (), [column])
     return Example(prompt, tuple(responses), source=source, labels=(label,))
 
 
 def _read_prompt(row: Row) -> Text | None:
     column = "prompt" if "prompt" in row else "conversations"
-    return read_text(row[column], column) if column in row else None
+    return _read_text(row, row[column], column) if column in row else None
 
 
 def _require_prompt(row: Row) -> Text:
@@ -123,7 +128,29 @@ def _read_list(row: Row, column: str) -> list[Text]:
     responses = row[column]
     if not isinstance(responses, list):
         raise RowError("not_text", column, f"{type(responses).__name__} where a list of responses belongs")
-    return [read_text(response, column) for response in responses]
+    return [_read_text(row, response, column) for response in responses]
+
+
+def _read_text(row: Row, value: Any, column: str) -> Text:
+    return read_text(value, column, row.images.show)
+
+
+def _split(row: Row, prompt: Text | None, responses: list[Text], columns: list[str]) -> tuple[Text, list[Text]]:
+    """`split_prompt`, and the images of the row in the prompt, where alone they may be."""
+    prompt, responses = split_prompt(prompt, responses, columns)
+    for response, column in zip(responses, columns, strict=True):
+        if shows_images(response):
+            no_image(response, column)
+    return row.images.place(prompt, _read_images(row)), responses
+
+
+def _read_images(row: Row) -> list[str]:
+    """Hashes of the images that stand in the row's own column."""
+    column = next((name for name in ("images", "image") if row.has(name)), None)
+    if column is None:
+        return []
+    value = row[column]
+    return [row.images.show(each, column) for each in (value if isinstance(value, list) else [value])]
 
 
 def _distinct(responses: list[Text], count: Count) -> list[int]:
@@ -136,7 +163,7 @@ def _distinct(responses: list[Text], count: Count) -> list[int]:
 
 
 def _check_content(prompt: Text, responses: list[Text], pairs: tuple[tuple[int, int], ...], columns: list[str]) -> None:
-    if is_blank(prompt):
+    if is_blank(prompt) and not shows_images(prompt):
         raise RowError("empty_prompt", "prompt", "the prompt is empty")
     if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
         raise RowError("prompt_ends_on_assistant", "prompt", "its last message is the assistant's")

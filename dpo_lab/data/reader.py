@@ -6,6 +6,7 @@ from typing import Any, final
 
 from dpo_lab.data.errors import DataError, Problem, RowError
 from dpo_lab.data.excerpt import excerpt
+from dpo_lab.data.images import Images
 from dpo_lab.data.rank import PairsRule
 from dpo_lab.data.read_files import read_rows
 from dpo_lab.data.read_hub import is_hub_name, read_hub_rows
@@ -28,14 +29,29 @@ class Reader:
     `report`.
     """
 
-    def __init__(self, columns: Mapping[str, str], pairs: PairsRule):
+    def __init__(
+        self,
+        columns: Mapping[str, str],
+        pairs: PairsRule,
+        *,
+        image_folder: str | None = None,
+        image_store: Path | None = None,
+    ):
+        """
+        Args:
+            image_folder: where paths of images begin; None: in the folder of each file.
+            image_store: where images are kept that lie inside of a file.
+        """
         self.columns = columns
+        self._image_folder = None if image_folder is None else Path(image_folder).expanduser()
+        self._image_store = image_store
         self.pairs: PairsRule = pairs
         self.problems: list[Problem] = []
         self.dropped: list[Problem] = []
         self.report = DataReport()
         self._misnamed: list[dict[str, Any]] = []  # the first rows that lack a column
         self._any_read = False
+        self._images: Images | None = None
 
     def read(self, name: str, label: str) -> list[Example]:
         """Examples of one file; what cannot be used goes to `problems`.
@@ -47,7 +63,9 @@ class Reader:
             DataError: if the file cannot be read, has no row, or lacks a column in every row.
         """
         local = Path(name).expanduser()
-        rows = read_hub_rows(name) if not local.exists() and is_hub_name(name) else read_rows(local)
+        is_on_hub = not local.exists() and is_hub_name(name)
+        rows = read_hub_rows(name) if is_on_hub else read_rows(local)
+        self._images = Images(self._image_folder or (None if is_on_hub else local.parent), self._image_store)
         examples, problems, found, read = [], [], {}, set()
         num_rows = 0
         for number, values in rows:
@@ -57,7 +75,7 @@ class Reader:
                 if isinstance(values, RowError):
                     raise values
                 found.update(dict.fromkeys(map(str, values)))
-                row = Row(values, self.columns)
+                row = Row(values, self.columns, self._images)
                 examples.append(self._read_row(row, source))
                 read |= row.read
                 found.update(dict.fromkeys(_spare_message_keys(values, row.read)))
@@ -132,7 +150,7 @@ class Reader:
         for values in self._misnamed:
             for mapping in mappings(list(values)):
                 try:
-                    read_row(Row(values, mapping), self.pairs, "")
+                    read_row(Row(values, mapping, self._images), self.pairs, "")
                 except RowError:
                     continue
                 if mapping != self.columns:

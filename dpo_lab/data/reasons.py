@@ -48,6 +48,11 @@ _UNUSABLE: dict[str, Reason] = {
     "answer_not_there": Reason("dropped", "row", "an answer that does not stand where it is said to stand"),
     "bad_item": Reason("dropped", "row", "an item whose id holds white space"),
     "bad_number": Reason("dropped", "row", "no finite number where a time or a rating belongs"),
+    "image_missing": Reason("dropped", "row", "an image that is not where its path says", "See data.image_folder."),
+    "image_outside": Reason("dropped", "row", "an image path that leads out of its folder", "See data.image_folder."),
+    "bad_image": Reason("dropped", "row", "an image that cannot be read"),
+    "image_count": Reason("dropped", "row", "not as many images as the prompt has places for"),
+    "image_in_response": Reason("dropped", "row", "an image in a response"),
     "cannot_encode": Reason("dropped", "row", "the tokenizer or its chat template refuses it"),
 }
 UNUSABLE = frozenset(_UNUSABLE)
@@ -106,6 +111,8 @@ REASONS: dict[str, Reason] = {
     "mojibake": Reason("noted", "row", "UTF-8 that was once read as another encoding, as in 'cafÃ©'"),
     "control_character": Reason("noted", "row", "a control character inside of the text"),
     "byte_order_mark_inside": Reason("noted", "row", "a byte order mark (U+FEFF) inside of the text"),
+    "animated_image": Reason("noted", "image", "an animation, of which the first frame is shown"),
+    "image_colours": Reason("noted", "image", "other colours than RGB: converted, transparency laid over white"),
     "special_token_in_text": Reason("noted", "row", "text that the tokenizer reads as a special token"),
     "unknown_token": Reason(
         "noted", "row", "text that the tokenizer has no token for, so that the model cannot see it"

@@ -6,6 +6,7 @@ from typing import Any
 
 from dpo_lab.data.errors import DataError, RowError
 from dpo_lab.data.excerpt import excerpt
+from dpo_lab.data.images import Images, RowImages
 from dpo_lab.data.suggest import nearest_column
 
 COLUMNS = {
@@ -21,6 +22,8 @@ COLUMNS = {
     "label": "whether that response is desirable: true or false, 1 or 0",
     "chosen_score": "reward of chosen, a number",
     "rejected_score": "reward of rejected, a number; a list where rejected is one",
+    "images": "of a prompt: the image that it shows, or a list of them; paths, or pictures inside of the file",
+    "image": "another name for that",
     "probability": "how likely chosen is the better one, in [0, 1]; a list where rejected is one",
 }
 """Every column that is read."""
@@ -31,11 +34,12 @@ LABEL_WORDS = {"true": 1, "false": 0, "1": 1, "0": 0}
 class Row:
     """One row of a file under our names. It remembers which of the file's columns were asked for."""
 
-    def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str]):
+    def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str], images: Images | None = None):
         """
         Args:
             values: name of a column -> value.
             columns: our name (a key of `COLUMNS`) -> the file's name, where they differ.
+            images: finds those of the row; None finds none.
 
         Raises:
             RowError: `missing_column`, for a name in `columns` that the row lacks.
@@ -45,6 +49,7 @@ class Row:
             raise _missing(gone[0], values)
         self._values, self._columns = values, columns
         self._read_as: dict[str, str] = {}
+        self.images = RowImages(images or Images(None, None))
 
     @property
     def read(self) -> set[str]:

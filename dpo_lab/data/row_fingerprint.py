@@ -10,6 +10,9 @@ from dpo_lab.types import Example
 DIGITS = 8
 """Hex digits of a row's hash."""
 
+PLACES = frozenset({"source", "images"})
+"""Fields of an example that say where something lies. What an image shows is said by the messages of the prompt."""
+
 
 def parts_of(source: DataSource) -> dict[str, list[Example]]:
     """Everything that the hash of the data is made of, by name."""
@@ -28,7 +31,7 @@ def row_fingerprint(example: Example) -> str:
     >>> row_fingerprint(row)
     '186903c3'
     """
-    content = tuple(getattr(example, field.name) for field in fields(example) if field.name != "source")
+    content = tuple(getattr(example, field.name) for field in fields(example) if field.name not in PLACES)
     return hashlib.blake2b(repr(content).encode("utf-8", "backslashreplace"), digest_size=DIGITS // 2).hexdigest()
 
 

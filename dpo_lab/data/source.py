@@ -78,5 +78,7 @@ def chosen_demonstrations(examples: Sequence[Example]) -> list[Example]:
             content = json.dumps([example.prompt, response], sort_keys=True)
             if content not in seen:
                 seen.add(content)
-                demonstrations.append(Example(example.prompt, (response,), source=example.source))
+                demonstrations.append(
+                    Example(example.prompt, (response,), source=example.source, images=example.images)
+                )
     return demonstrations

@@ -20,6 +20,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "scores": ("score", "ratings", "rewards", "annotations"),
     "ranked": ("ranking", "ranked_responses", "ranked_answers", "output", "outputs", "answers"),
     "response": ("completion", "answer", "output", "generation", "text", "reply"),
+    "images": ("image_path", "image_paths", "img", "picture", "photo"),
     "label": ("kto_tag", "labels", "desirable", "is_desirable", "thumbs_up", "liked"),
 }
 """Our name -> names that published data sets give to the same thing, in lower case, the likeliest first."""

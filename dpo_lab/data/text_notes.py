@@ -21,9 +21,27 @@ _MARKUP = re.compile(
 )
 
 
+SHOWN = "\0images "
+"""Stands between a text and the hashes of what it shows, and in no text that is sound."""
+
+
 def contents(text: Text) -> list[str]:
     """The text itself, or that of each message."""
     return [text] if isinstance(text, str) else [message["content"] for message in text]
+
+
+def with_images(prompt: Text) -> str:
+    """The texts of its messages, one below the other, and behind them the hashes of the images that are shown.
+
+    So the same question of another image is another text.
+
+    >>> with_images([{"role": "user", "content": "What is it?", "images": [(0, "5e1f")]}])
+    'What is it?\\x00images 5e1f'
+    """
+    shown = [
+        sha256 for message in ([] if isinstance(prompt, str) else prompt) for _, sha256 in message.get("images", ())
+    ]
+    return "\n".join(contents(prompt)) + (SHOWN + " ".join(shown) if shown else "")
 
 
 def notes(example: Example) -> Iterator[str]:

@@ -18,6 +18,7 @@ def draw_responses(
     max_new_tokens: int,
     decoder_start: Sequence[int] = (),
     extra: Mapping[str, Tensor] | None = None,
+    stop_ids: Sequence[int] = (),
 ) -> list[list[int]]:
     """One response a prompt, token ids up to and with `end_id`; temperature 1, nothing cut from the distribution.
 
@@ -26,6 +27,7 @@ def draw_responses(
     Args:
         decoder_start: what the decoder of an encoder-decoder model begins with; empty for a causal model.
         extra: what else the model reads of the prompts, such as pixels.
+        stop_ids: further tokens behind which nothing can be said; a response that says one is left there.
     """
     device = model.device
     width = max(len(prompt) for prompt in prompts)
@@ -44,15 +46,15 @@ def draw_responses(
     # generate draws from the global generators.
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        _sampling(model, end_id, max_new_tokens, decoder_start[0] if decoder_start else None),
+        _sampling(model, [end_id, *stop_ids], max_new_tokens, decoder_start[0] if decoder_start else None),
     ):
         _seed_global(device, seed)
         output = model.generate(**{name: tensor.to(device) for name, tensor in given.items()})
-    return [_until(end_id, row) for row in output[:, num_before:].tolist()]
+    return [_until({end_id, *stop_ids}, row) for row in output[:, num_before:].tolist()]
 
 
 @contextmanager
-def _sampling(model: Any, end_id: int, max_new_tokens: int, decoder_start_id: int | None) -> Iterator[None]:
+def _sampling(model: Any, end_ids: list[int], max_new_tokens: int, decoder_start_id: int | None) -> Iterator[None]:
     """Evaluation mode, and draws from the model itself; mode and generation config are put back.
 
     `generate` fills whatever it is not told from the model's generation_config.json: a repetition penalty, a
@@ -68,8 +70,8 @@ def _sampling(model: Any, end_id: int, max_new_tokens: int, decoder_start_id: in
         top_k=0,
         top_p=1.0,
         max_new_tokens=max_new_tokens,
-        eos_token_id=end_id,
-        pad_token_id=end_id,
+        eos_token_id=end_ids,
+        pad_token_id=end_ids[0],
         decoder_start_token_id=decoder_start_id,
     )
     try:
@@ -79,8 +81,9 @@ def _sampling(model: Any, end_id: int, max_new_tokens: int, decoder_start_id: in
         model.train(was_training)
 
 
-def _until(end_id: int, response: list[int]) -> list[int]:
-    return response[: response.index(end_id) + 1] if end_id in response else response
+def _until(end_ids: set[int], response: list[int]) -> list[int]:
+    ends = [place for place, token in enumerate(response) if token in end_ids]
+    return response[: ends[0] + 1] if ends else response
 
 
 def _seed_global(device: torch.device, seed: int) -> None:

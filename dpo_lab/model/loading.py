@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dpo_lab.errors import UserError
 from dpo_lab.hub import prepare_hub_access
+from dpo_lab.model.checkpoint_checks import check_causal, check_unused
 from dpo_lab.model.dropout import set_config_dropout
 from dpo_lab.model.heads import Head
 from dpo_lab.model.quantization import Quantization, loader_options, refuse_quantized_checkpoint, settle
@@ -92,6 +93,10 @@ def load_model(
     _check_complete(f"model {path!r}", loaded)
     check_finite(f"model {path!r}", model.state_dict())
     _warn_of_code(path, config, trust_remote_code, type(model).__name__)
+    if head is None:
+        check_unused(f"model {path!r}", map(str, loaded.get("unexpected_keys") or ()), model)
+    if kind == CAUSAL_LM and quantization is None:
+        check_causal(f"model {path!r}", model)
     settle(model)
     num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(getattr(tokenizer, "tokenizer", tokenizer))
     if num_tokens > num_rows:
@@ -132,8 +137,9 @@ def _find(path: str, revision: str | None) -> str:
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            inside = f"; {folder / 'model'} is one" if (folder / "model" / "config.json").is_file() else ""
             raise UserError(
-                f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote"
+                f"model {path!r} is a folder without config.json; give the folder that save_pretrained wrote{inside}"
             )
         check_weight_files(folder)
         return str(folder)
@@ -204,9 +210,14 @@ def _warn_of_code(path: str, config: Any, is_trusted: bool, built: str) -> None:
 
 def reason_of(error: Exception) -> str:
     """What a library says, with our name of what it asks for."""
-    text = str(error)
+    text = str(error).partition("Model type should be one of")[0].strip()
     if "custom code" in text and "trust_remote_code" in text:
         return "it needs code that comes with it, and that is not run unless you say so: model.trust_remote_code=true"
+    if isinstance(error, ImportError) and "torchvision" in text.lower():
+        return (
+            "its processor reads videos as well, for which transformers asks for torchvision; install the one that "
+            "belongs to your torch: pip install 'dpo-lab[vision]'"
+        )
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle with more in it than tensors, and none of it was run; give safetensors"
     return f"{type(error).__name__}: {text}"

@@ -1,6 +1,7 @@
 """Models with a low-rank adapter, fresh or read from a folder that peft wrote."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from dpo_lab.errors import UserError
 from dpo_lab.model.adapter import Adapter, quietly
 from dpo_lab.model.loading import CAUSAL_LM, ModelKind, load_model, reason_of
-from dpo_lab.model.weight_files import ADAPTERS, check_finite, check_weight_files
+from dpo_lab.model.weight_files import ADAPTERS, check_finite, check_weight_files, some
 
 LoraExport = Literal["merged", "adapter"]
 LoraTarget = str | list[str]
@@ -169,8 +170,25 @@ def load_adapter(model: Any, folder: Path, settings: LoraSettings, *, base: str)
     except Exception as error:  # safetensors and peft raise types of their own
         raise UserError(f"adapter {str(folder)!r} cannot be loaded: {reason_of(error)}") from error
     trained = {name: tensor for name, tensor in wrapped.named_parameters() if tensor.requires_grad}
+    _check_names(folder, {re.sub(r"\.default(?=\.|$)", "", name) for name in trained})
     check_finite(f"adapter {str(folder)!r}", trained)
     return Adapter(wrapped, base=base, is_trained=True, exported_alone=settings.export == "adapter")
+
+
+def _check_names(folder: Path, wanted: set[str]) -> None:
+    """peft leaves factors as they were drawn where the file has none of their name, and only warns."""
+    file = next(folder / name for name in ADAPTERS if (folder / name).is_file())
+    if file.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(file, framework="pt") as weights:
+            found = set(weights.keys())
+    else:
+        found = set(torch.load(file, map_location="meta", weights_only=True))
+    kinds = {"lacks factors that adapter_config.json asks for": wanted - found, "has others": found - wanted}
+    if wanted - found:
+        said = "; ".join(f"it {what}: {some(sorted(names))}" for what, names in kinds.items() if names)
+        raise UserError(f"adapter {str(folder)!r} does not fit its model: {said}; give files of one adapter")
 
 
 def _peft() -> Any:

@@ -26,8 +26,8 @@ class TextEncoder:
     once in either case. A tokenizer that never adds its BOS (GPT-2, Qwen, Yi) gets none.
     """
 
-    def __init__(self, tokenizer: Any):
-        """`tokenizer` is any fast transformers tokenizer.
+    def __init__(self, tokenizer: Any, renderer: Renderer | None = None):
+        """`tokenizer` is any fast transformers tokenizer; `renderer` writes what it reads, else by its own template.
 
         Raises:
             UserError: when it has no end-of-sequence token: responses could never end.
@@ -38,13 +38,16 @@ class TextEncoder:
                 "set eos_token in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
-        self._renderer = Renderer(tokenizer, tokenizer.eos_token)
+        self.renderer = renderer or Renderer(tokenizer, tokenizer.eos_token)
         self.end_id: int = tokenizer.eos_token_id
         self.bos_id: int | None = tokenizer.bos_token_id
         self.adds_bos = self.bos_id is not None and tokenizer("a")["input_ids"][:1] == [self.bos_id]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
-        texts = [self._renderer.texts(example) for example in examples]
+        return self.encode_texts([self.renderer.texts(example) for example in examples])
+
+    def encode_texts(self, texts: Sequence[tuple[str, list[str]]]) -> list[Encoded]:
+        """What `encode` gives, of prompts and their responses as they are written."""
         prompts = self._tokenize([prompt for prompt, _ in texts])
         joined = self._tokenize([prompt + response for prompt, responses in texts for response in responses])
         encoded, position = [], 0
@@ -64,7 +67,7 @@ class TextEncoder:
                 num_merges += 1
                 response = self._tokenize_alone(text, prompt, ids)
             split.append(tuple(self._end_once(response)))
-        begun, num_head = self._begin_once(prompt)
+        begun, num_head = self.begin_once(prompt)
         return Encoded(tuple(begun), tuple(split), num_head, num_merges)
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
@@ -89,7 +92,7 @@ class TextEncoder:
     def _decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-    def _begin_once(self, prompt: list[int]) -> tuple[list[int], int]:
+    def begin_once(self, prompt: list[int]) -> tuple[list[int], int]:
         """`prompt` with the one BOS that it should begin with, and the number of BOS: 0 or 1."""
         bos, rest = self.bos_id, prompt
         if bos is None:

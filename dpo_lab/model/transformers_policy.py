@@ -69,7 +69,7 @@ class TransformersPolicy(Policy):
         """Held as this one is: in its dtype, computed the way that is forced on this one, quantised where it is."""
         options: dict[str, Any] = {"dtype": self.dtype_name, "dropout": self.dropout, "quantization": self.quantization}
         loaded = load_with_adapter(path, self.kind, LoraSettings(), 0, **options)
-        if loaded.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+        if getattr(loaded.tokenizer, "tokenizer", loaded.tokenizer).get_vocab() != self.tokenizer.get_vocab():
             raise UserError(
                 f"{path} has another tokenizer than the policy, so their log-probabilities cannot be compared"
             )
@@ -93,7 +93,7 @@ class TransformersPolicy(Policy):
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        self.tokenizer.save_pretrained(folder)
+        self._save_encoding(folder)
         if self.adapter is not None and self.adapter.exported_alone:
             self.adapter.save(folder)
             return
@@ -103,6 +103,10 @@ class TransformersPolicy(Policy):
             model.save_pretrained(folder)
         finally:
             restore_config_dropout(model.config, applied)
+
+    def _save_encoding(self, folder: Path) -> None:
+        """Write what turns texts into tokens."""
+        self.tokenizer.save_pretrained(folder)
 
     def fingerprint(self) -> str:
         return model_fingerprint(self.model) if self.adapter is None else self.adapter.fingerprint()

@@ -14,6 +14,7 @@ WHOLE = ("model.safetensors", "pytorch_model.bin")
 INDEXES = tuple(f"{name}.index.json" for name in WHOLE)
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 INTEGERS = frozenset({"I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL"})
+LFS = b"version https://git-lfs"
 NUM_SHOWN = 5
 
 
@@ -57,13 +58,21 @@ def _check_safetensors(file: Path) -> None:
         with safe_open(file, framework="pt") as weights:
             kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
+        if file.read_bytes()[: len(LFS)] == LFS:
+            raise UserError(f"{file} is a pointer of Git LFS, not the weights: fetch them, git lfs pull") from error
         raise UserError(
             f"{file} is no whole safetensors file ({file.stat().st_size} bytes; {error}): fetch or copy it again"
         ) from error
+    odd = sorted(name for name, kind in kinds.items() if kind.startswith(("F8", "F4", "C")))
+    if odd and not _is_quantized(file.parent):
+        raise UserError(
+            f"{file} holds numbers of {kinds[odd[0]]} ({some(odd)}), and config.json says nothing of quantisation, so "
+            "their scales are not known; give a checkpoint of plain floating-point weights"
+        )
     integers = sorted(name for name, kind in kinds.items() if kind in INTEGERS and name.endswith("weight"))
     if integers and not _is_quantized(file.parent):
         raise UserError(
-            f"{file} holds whole numbers where weights belong ({_some(integers)}), and config.json says nothing of "
+            f"{file} holds whole numbers where weights belong ({some(integers)}), and config.json says nothing of "
             "quantisation; give a checkpoint of floating-point weights"
         )
 
@@ -85,7 +94,7 @@ def check_finite(what: str, weights: Mapping[str, Tensor]) -> None:
     names = sorted(name for name, num in bad.items() if num)
     if names:
         raise UserError(
-            f"{what}: {sum(bad.values())} of its weights are infinite or not a number, in {_some(names)}; it is "
+            f"{what}: {sum(bad.values())} of its weights are infinite or not a number, in {some(names)}; it is "
             "damaged, or of a run that diverged: give another"
         )
 
@@ -98,7 +107,7 @@ def check_shapes(what: str, loaded: dict[str, Any]) -> None:
     """
     mismatched = sorted((str(name), tuple(has), tuple(wants)) for name, has, wants in loaded["mismatched_keys"] or ())
     if mismatched:
-        shown = _some([f"{name} {has}, not {wants}" for name, has, wants in mismatched])
+        shown = some([f"{name} {has}, not {wants}" for name, has, wants in mismatched])
         raise UserError(
             f"{what}: weights of another shape than config.json says: {shown}; give files of one checkpoint"
         )
@@ -108,6 +117,7 @@ def _num_bad(tensor: Tensor) -> int:
     return 0 if tensor.is_meta else int((~torch.isfinite(tensor)).sum())
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first of `names`, and how many more there are."""
     more = f" and {len(names) - NUM_SHOWN} more" if len(names) > NUM_SHOWN else ""
     return ", ".join(names[:NUM_SHOWN]) + more

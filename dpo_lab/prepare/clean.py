@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any, cast
 
-from dpo_lab.data.messages import is_blank
+from dpo_lab.data.messages import is_blank, shows_images
 from dpo_lab.data.preparation import BeforeSplit, Work
 from dpo_lab.data.split import Split
 from dpo_lab.prepare.cleaning import Characters, Cleaner, Unicode, WhiteSpace
@@ -61,7 +62,7 @@ def _clean_row(example: Example, cleaner: Cleaner, work: Work) -> Example | None
         if work.responses == "texts":
             responses = tuple(_clean_text(response, cleaner, done, left=False) for response in responses)
         cleaned = replace(example, prompt=prompt, responses=responses)
-    if is_blank(cleaned.prompt) or any(map(is_blank, cleaned.responses)):
+    if (is_blank(cleaned.prompt) and not shows_images(cleaned.prompt)) or any(map(is_blank, cleaned.responses)):
         work.drop("empty_after_cleaning", example.source)
         return None
     if len(cleaned.responses) == 2 and cleaned.pairs and cleaned.responses[0] == cleaned.responses[1]:
@@ -78,7 +79,21 @@ def _clean_text(text: Text, cleaner: Cleaner, done: set[str], *, left: bool = Tr
     """Of a chat each turn, at both ends; what else a turn holds stays."""
     if isinstance(text, str):
         return cleaner.clean(text, left=left, right=right, done=done)
-    return [cast(Message, {**message, "content": cleaner.clean(message["content"], done=done)}) for message in text]
+    return [_clean_turn(message, cleaner, done) for message in text]
+
+
+def _clean_turn(message: Message, cleaner: Cleaner, done: set[str]) -> Message:
+    """Images stay where they are between the texts around them."""
+    content, images = message["content"], message.get("images", [])
+    if not images:
+        return {**message, "content": cleaner.clean(content, done=done)}
+    cuts = sorted({0, len(content), *(at for at, _ in images)})
+    pieces = [
+        cleaner.clean(content[start:end], left=start == 0, right=end == len(content), done=done)
+        for start, end in pairwise(cuts)
+    ]
+    moved = dict(zip(cuts, accumulate(map(len, pieces), initial=0), strict=True))
+    return {**message, "content": "".join(pieces), "images": [(moved[at], sha256) for at, sha256 in images]}
 
 
 def _clean_spans(example: Example, cleaner: Cleaner, done: set[str]) -> Example | None:

@@ -7,7 +7,7 @@ from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.near_duplicates import near_duplicates
 from dpo_lab.data.preparation import BeforeSplit, Work
 from dpo_lab.data.split import Split, prompt_key
-from dpo_lab.data.text_notes import contents
+from dpo_lab.data.text_notes import with_images
 from dpo_lab.types import Example, Text
 
 Of = Literal["rows", "prompts"]
@@ -71,12 +71,8 @@ def _names(sides: Iterable[Sequence[Example]]) -> tuple[Name, Name]:
 
 
 def _linked(texts: Sequence[Text]) -> Name:
-    distinct = list(dict.fromkeys(map(_plain, texts)))
+    distinct = list(dict.fromkeys(map(with_images, texts)))
     number = {text: index for index, text in enumerate(distinct)}
     for group in near_duplicates(distinct):
         number.update(dict.fromkeys((distinct[index] for index in group), group[0]))
-    return lambda text: number[_plain(text)]
-
-
-def _plain(text: Text) -> str:
-    return "\n".join(contents(text))
+    return lambda text: number[with_images(text)]

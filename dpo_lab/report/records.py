@@ -12,10 +12,12 @@ import yaml
 from dpo_lab.errors import UserError
 from dpo_lab.report.statistics import Array
 from dpo_lab.run.claim import is_held
+from dpo_lab.run.digests import check_digest
 from dpo_lab.run.evaluations import FOLDER, read_figures
 from dpo_lab.run.read import read_info, read_rows
 
 SWEEPS = ".sweeps"
+READ = ("config.yaml", "overrides.yaml", "metrics.jsonl", "timing.jsonl")
 # libyaml reads a config in 3 ms, OmegaConf in 40; what `RunFolder` writes is plain YAML.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -82,6 +84,8 @@ def read_record(path: Path) -> RunRecord:
     if not isinstance(config, Mapping):
         faults += [] if config is None else ["config.yaml: not a mapping"]
         config = {}
+    for name in READ:
+        _try(faults, name, lambda name=name: check_digest(path / name, info))
     overrides = _try(faults, "overrides.yaml", lambda: _read_yaml(path / "overrides.yaml"))
     metrics = _try(faults, "metrics.jsonl", lambda: _curves(read_rows(path / "metrics.jsonl"))) or {}
     figures = _try(faults, FOLDER, lambda: read_figures(path)) or {}
@@ -171,10 +175,11 @@ def _curves(rows: list[dict[str, float]]) -> dict[str, Curve]:
         if not isinstance(row.get("step"), int | float):
             raise UserError(f"row {number} has no step")
         for name, value in row.items():
-            if isinstance(value, int | float):
-                steps, values = gathered.setdefault(name, ([], []))
-                steps.append(row["step"])
-                values.append(value)
+            if not isinstance(value, int | float):
+                raise UserError(f"row {number}: {name} is no number")
+            steps, values = gathered.setdefault(name, ([], []))
+            steps.append(row["step"])
+            values.append(value)
     curves = {}
     for name, (steps, values) in gathered.items():
         array = np.asarray(values, dtype=np.float64)

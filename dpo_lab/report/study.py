@@ -11,6 +11,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.report.cells import SEED_KEYS, Cell, choose_cell, default_baseline, make_cells
 from dpo_lab.report.pairs import Pairs, read_pairs
 from dpo_lab.report.records import RunRecord, find_runs, read_record
+from dpo_lab.run.digests import check_digest
 
 METRICS = ("val/rewards/accuracies", "train/rewards/accuracies", "val/loss", "train/loss")
 """The first that every cell has is what cells are compared by, unless another is asked for."""
@@ -80,6 +81,7 @@ def read_study(
     pair_faults: dict[str, str] = {}
     for run in (run for cell in cells for run in cell.runs.values()):
         try:
+            check_digest(run.path / "predictions.parquet", run.info)
             pairs = read_pairs(run.path)
         except UserError as error:
             pair_faults[run.name] = str(error)

@@ -24,16 +24,20 @@ _LATEX = {
     "|": r"\textbar{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
+MOST_EMBEDDED = 1_000_000
+"""Bytes of a CSV that the page holds itself; a larger one lies in charts/ alone, so that the page stays light."""
 _VERDICTS = ("better", "worse", "holds", "refuted")
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.html, report.md, table.csv, table.tex and charts/*.svg, *.png into `folder`."""
+    """Write report.html, report.md, table.csv, table.tex and charts/*.svg, *.png, *.csv into `folder`."""
     pictures = {chart.name: chart for section in report.sections for chart in section.charts}
     drawn = {name: charts.svg(chart.figure, name) for name, chart in pictures.items()}
     own_folder(folder, "charts").mkdir(parents=True, exist_ok=True)
-    for old in (*(folder / "charts").glob("*.svg"), *(folder / "charts").glob("*.png")):
+    for old in (path for ending in ("svg", "png", "csv") for path in (folder / "charts").glob(f"*.{ending}")):
         old.unlink()  # of an earlier report with other charts
+    for table in (table for section in report.sections for table in section.numbers):
+        _write(folder / "charts" / f"{table.name}.csv", table.csv())
     for name, chart in pictures.items():
         _write(folder / "charts" / f"{name}.svg", drawn[name].replace("<svg ", '<svg style="color:#000" ', 1))
         write_whole(folder / "charts" / f"{name}.png", charts.png(chart.figure))
@@ -48,7 +52,7 @@ def page(report: Report, drawn: Mapping[str, str]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     marked = {name: Markup(picture) for name, picture in drawn.items()}
-    return template.render(report=report, drawn=marked, text=text, kind=_kind)
+    return template.render(report=report, drawn=marked, text=text, kind=_kind, most=MOST_EMBEDDED)
 
 
 def markdown(report: Report) -> str:
@@ -66,6 +70,8 @@ def markdown(report: Report) -> str:
             ]
         for chart in section.charts:
             lines += [f"![{_plain(chart.title)}](charts/{chart.name}.png)", ""]
+        for table in section.numbers:
+            lines += [f"{_plain(table.title)}: charts/{table.name}.csv", ""]
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from dpo_lab.interruption import STOP_CODES
 from dpo_lab.run.claim import LOCK, Claim, claim, release, take_over
+from dpo_lab.run.digests import FIELD, GROWING, check_digest, digests_of
 from dpo_lab.run.files import JsonLines, WriteError, cut_lines, write_json, write_text
 from dpo_lab.run.provenance import code_diff
 from dpo_lab.run.redaction import redact, redact_override, redact_text
@@ -141,8 +142,11 @@ class RunFolder:
             resumed: for the record, of this resume.
 
         Raises:
-            UserError: a file is shorter than it was then.
+            UserError: a file is shorter than it was then, or not what the attempt before left.
         """
+        for name in GROWING:
+            check_digest(self.path / name, self._info)
+        self.update(**{FIELD: None})  # first: from here on the files change
         cut_lines(self.path / "metrics.jsonl", position["metrics"])
         cut_lines(self.path / "timing.jsonl", position["timing"])
         self.predictions.cut(position["predictions"])
@@ -178,7 +182,7 @@ class RunFolder:
 
     def _begin_again(self, resumed: Mapping[str, Any]) -> None:
         history = [*self._info.get("resumed", []), {"at": _now(), **resumed}]
-        ended = {"exit_reason": None, "finished": None}
+        ended = {"exit_reason": None, "finished": None, FIELD: None}
         self.update(**{**_begun(), **ended, "started": self._info["started"]}, resumed=history)
 
     def flush(self) -> None:
@@ -198,8 +202,13 @@ class RunFolder:
             self.timing.close()
             if "training_pairs" in self.__dict__:  # else nothing was recorded in this process
                 self.training_pairs.write()
-            non_finite = self.metrics.num_non_finite
-            self.update(status=status, exit_reason=reason, finished=_now(), num_non_finite_metrics=non_finite)
+            self.update(
+                status=status,
+                exit_reason=reason,
+                finished=_now(),
+                num_non_finite_metrics=self.metrics.num_non_finite,
+                **{FIELD: digests_of(self.path)},
+            )
         finally:
             release(self._lock)
 

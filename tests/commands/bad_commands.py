@@ -31,6 +31,23 @@ CONFIG: dict[str, Bad] = {
     "a top-level key": knob("sede=1", "sede=1: no such key; did you mean seed?"),
     "an added key": knob("+loss.bata=1", "loss.bata: no such key; did you mean loss.beta?"),
     "a loss": knob("loss=sigmoit", "loss=sigmoit: no such loss; did you mean sigmoid?"),
+    "a loss by its paper's name": knob("loss=dpo", "loss=dpo: no such loss; did you mean sigmoid?"),
+    "a loss by a library's name": knob("loss=sppo_hard", "did you mean trl_1_16/sppo_hard?"),
+    "a hub name for a model": knob("model=gpt2", "for one of your own: model=causal_lm model.path=gpt2"),
+    "a file for data": knob("data=pairs.jsonl", "for one of your own: data=files data.path=pairs.jsonl"),
+    "no key": knob("=1", "=1: no key before the value"),
+    "blanks": knob("loss.beta = 1", "no blanks around the equals sign: loss.beta=1"),
+    "a primary config": knob("--config-name=nope", "--config-name=nope: no such config; known: "),
+    "a folder of configs": knob("--config-dir=nope", "--config-dir: no such folder: nope"),
+    "a config that is no YAML": Bad(
+        ("--config-dir=conf", "loss=mine"),
+        ("loss=mine: a file of this name is no YAML", "mine.yaml"),
+        lambda folder: (
+            (folder / "conf/loss").mkdir(parents=True),
+            (folder / "conf/loss/mine.yaml").write_text("\tbeta: 1\n"),
+        ),
+    ),
+    "a switch of Hydra's instantiate": knob("+loss._partial_=true", "loss._partial_: no such key"),
     "an optimizer": knob("optimizer=adam", "no such optimizer; did you mean adamw?"),
     "a knob that another loss has": knob("loss.gamma=1", "sigmoid does not take gamma", "simpo"),
     "no value": knob("loss.beta", "loss.beta: not an override; write key=value"),
@@ -64,6 +81,14 @@ CONFIG: dict[str, Bad] = {
     "best of training": Bad(
         ("trainer.save=best", "trainer.best_metric=train/loss"), ("must be a curve of validation",)
     ),
+    "more threads than can be": knob("trainer.num_threads=100000", "must be at most 1024 or null, got 100000"),
+    "more processes than processors": Bad(
+        ("trainer.num_devices=1000", "trainer.global_batch_size=1000"),
+        ("trainer.num_devices: 1000 processes are more",),
+    ),
+    "a seed that torch cannot hold": knob("seeds.order=18446744073709551616", "seeds.order: must be less than"),
+    "a project of W&B": knob("logger.project=a/b", "logger.project: must be 1 to 128 characters, none of them /"),
+    "a tag of W&B": knob("logger.tags=['']", "logger.tags.0: must be 1 to 64 characters"),
     "rate 0": knob("optimizer.lr=0", "optimizer.lr: must be greater than 0, got 0"),
     "rate NaN": knob("optimizer.lr=nan", "optimizer.lr: must be finite, got nan"),
     "rate text": knob("optimizer.lr=1e-5x", "optimizer.lr: must be a number, got '1e-5x'"),
@@ -85,6 +110,24 @@ CONFIG: dict[str, Bad] = {
     ),
     "a folder that cannot be written": knob("runs_dir=/proc/nope", "runs_dir: cannot write to /proc/nope"),
     "an empty folder": knob("cache_dir=''", "cache_dir: is empty; give a folder"),
+    "a folder behind a link to nothing": Bad(
+        ("runs_dir=link/runs",),
+        ("runs_dir: cannot make", "is a link to nope, which is not there"),
+        lambda folder: (folder / "link").symlink_to("nope"),
+    ),
+    "a folder with too long a name": knob(
+        "runs_dir=" + 300 * "x", "no file system takes a name of more than 255 bytes"
+    ),
+    "a home of nobody": knob("runs_dir='~nobody-here/runs'", "names the home of a user that is not known here"),
+    "data with too long a name": Bad(
+        ("data=files", f"data.path={300 * 'x'}.jsonl"), ("data.path: no such file or folder: xxx",)
+    ),
+    "a long name": knob("name=" + 129 * "x", "name: must name a folder, in at most 128 bytes"),
+    "a revision of a folder": Bad(
+        ("model=causal_lm", "model.path=folder", "model.revision=v2"),
+        ("model.revision: is of a name on the hub, and folder is a folder here",),
+        lambda folder: (folder / "folder").mkdir(),
+    ),
     "no run to go on with": knob("resume.run=nope", "neither the folder of a run nor the id of one"),
     "a change that is not known": knob("resume.allow_change=[cfg]", "resume.allow_change.0: must be 'config'"),
     "no data": Bad(("data=files", "data.path=nope.jsonl"), ("data.path: no such file or folder: nope.jsonl",)),

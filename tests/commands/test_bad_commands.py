@@ -33,7 +33,8 @@ def prepare(bad: Bad, model: Path) -> list[str]:
             shutil.copytree(model, name)
     Path("good.jsonl").write_bytes(many())
     bad.write(Path())
-    return ["train", *bad.overrides, "logger=local"]
+    logger = [] if any(override.startswith("logger.") for override in bad.overrides) else ["logger=local"]
+    return ["train", *bad.overrides, *logger]
 
 
 def check(bad: Bad, code: int, said: str) -> None:

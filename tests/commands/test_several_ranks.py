@@ -12,6 +12,7 @@ import pytest
 from dpo_lab.assemble import other_ranks
 from dpo_lab.assemble.other_ranks import OtherRank, RankLostError
 from dpo_lab.commands import train as command
+from dpo_lab.errors import UserError
 from dpo_lab.interruption import Stopped
 from dpo_lab.module import PreferenceModule
 from dpo_lab.run import Run, read_run
@@ -84,6 +85,22 @@ def test_two_ranks_come_to_what_one_comes_to(cache: Path, others: list[OtherRank
     assert kept is not None and other is not None
     assert kept.content["num_ranks"] == 2 and kept.content["loader"] == other.content["loader"]
     assert len(list(two.path.glob("**/*.ckpt"))) == len(list(one.path.glob("**/*.ckpt")))
+
+
+def test_the_number_of_processes_changes_only_where_that_is_allowed(cache: Path, others: list[OtherRank]):
+    """Four steps of one process, then three of two, in a folder that says so: what one comes to, to rounding."""
+    whole = train(cache, "whole", *TWO, "trainer.num_devices=1")
+    begun = train(cache, "begun", *TWO, "trainer.num_devices=1", "trainer.max_steps=4")
+    resume = (*TWO, f"resume.run={begun.path}")
+    with pytest.raises(UserError, match=r"config: trainer\.num_devices: 1 then, 2 now"):
+        train(cache, "refused", *resume)
+    assert others == [] and not list(Path("refused").glob("*/*"))
+    on = train(cache, "on", *resume, "resume.allow_change=[config]")
+    assert len(others) == 1 and on.info["origin"]["step"] == 4 and on.path.name != whole.path.name
+    assert "config: trainer.num_devices: 1 then, 2 now" in on.info["resumed"][0]["changed"]
+    assert on.metrics[:4] == begun.metrics[:4]
+    losses = [[row["train/loss"] for row in run.metrics if "train/loss" in row] for run in (on, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and len(losses[0]) == 7
 
 
 def test_they_stop_together_die_together_and_go_on_to_the_same_bits(

@@ -194,10 +194,39 @@ REFUSED: dict[str, Bad] = {
         "a.jsonl", lines(CHAT, {**CHAT, "chosen": [{"content": "x"}]}), (ROW_2, "'chosen'", "bad_message", "content")
     ),
     "a text for a message": Bad("a.jsonl", lines(CHAT, {**CHAT, "chosen": ["x"]}), (ROW_2, "'chosen'", "bad_message")),
-    "content in parts": Bad(
+    "content in parts that no model reads": Bad(
         "a.jsonl",
-        lines(CHAT, {**CHAT, "prompt": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}),
-        (ROW_2, "'prompt'", "not_text", "list"),
+        lines(CHAT, {**CHAT, "prompt": [{"role": "user", "content": [{"type": "audio", "audio": "hi.wav"}]}]}),
+        (ROW_2, "'prompt'", "bad_message", "'audio'", "text, image and image_url"),
+    ),
+    "an image that is not there": Bad(
+        "a.jsonl",
+        second(images=["gone.png"]),
+        (ROW_2, "'images'", "image_missing", "No such file", "data.image_folder"),
+    ),
+    "an image path that is none": Bad("a.jsonl", second(images="a\0b"), (ROW_2, "'images'", "image_missing")),
+    "a number for an image": Bad("a.jsonl", second(images=[7]), (ROW_2, "'images'", "bad_image", "int where the path")),
+    "an image path that leads elsewhere": Bad(
+        "a.jsonl", second(images="../../secret.png"), (ROW_2, "'images'", "image_outside", "data.image_folder")
+    ),
+    "an absolute image path": Bad(
+        "a.jsonl", second(image="/etc/hostname"), (ROW_2, "'image'", "image_outside", "/etc/hostname")
+    ),
+    "an image that is none": Bad(
+        "a.jsonl", second(image="a.jsonl"), (ROW_2, "'image'", "bad_image", "no picture of a format", "a.jsonl")
+    ),
+    "an image by its address": Bad(
+        "a.jsonl", second(image="https://example.org/a.png"), (ROW_2, "'image'", "bad_image", "fetch them first")
+    ),
+    "an image in a response": Bad(
+        "a.jsonl",
+        lines(CHAT, {**CHAT, "rejected": [{"role": "assistant", "content": [{"type": "image"}]}]}),
+        (ROW_2, "'rejected'", "image_in_response"),
+    ),
+    "a place for an image, and no image": Bad(
+        "a.jsonl",
+        lines(CHAT, {**CHAT, "prompt": [{"role": "user", "content": [{"type": "image"}]}]}),
+        (ROW_2, "'images'", "image_count", "0 images for 1 places"),
     ),
     "a chat that ends on the user": Bad(
         "a.jsonl", lines(CHAT, {**CHAT, "chosen": [ONE, USER]}), (ROW_2, "'chosen'", "ends_on_human_turn")

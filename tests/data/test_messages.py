@@ -35,7 +35,10 @@ def test_one_message_is_a_list_of_one():
         (["Hi"], "bad_message"),
         ([{"content": "Hi"}], "bad_message"),
         ([{"role": "user"}], "null_value"),
-        ([{"role": "user", "content": [{"type": "text"}]}], "not_text"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "null_value"),
+        ([{"role": "user", "content": ["Hi"]}], "not_text"),
+        ([{"role": "user", "content": [{"type": "video"}]}], "bad_message"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "image_in_response"),
         ([{"role": "narrator", "content": "Hi"}], "unknown_role"),
     ],
 )

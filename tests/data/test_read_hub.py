@@ -44,10 +44,21 @@ def fake_datasets(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
     monkeypatch.setattr(read_hub, "prepare_hub_access", lambda name, kind: None)
 
 
-def test_name_and_split_are_passed_on(monkeypatch: pytest.MonkeyPatch):
-    fake_datasets(monkeypatch, lambda name, split: [{"prompt": f"{name} {split}"}])
-    assert list(read_hub.read_hub_rows("owner/name:test")) == [(1, {"prompt": "owner/name test"})]
-    assert list(read_hub.read_hub_rows("owner/name")) == [(1, {"prompt": "owner/name train"})]
+def test_name_and_split_are_passed_on_and_images_are_not_decoded(monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    def load(name: str, split: str):
+        image = {"bytes": b"not yet looked at", "path": None}
+        features = datasets.Features(prompt=datasets.Value("string"), images=datasets.List(datasets.Image()))
+        return datasets.Dataset.from_list([{"prompt": f"{name} {split}", "images": [image]}], features=features)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(read_hub, "prepare_hub_access", lambda name, kind: None)
+    [(number, row)] = read_hub.read_hub_rows("owner/name:test")
+    assert (number, row["prompt"]) == (1, "owner/name test")
+    assert row["images"] == [{"bytes": b"not yet looked at", "path": None}]
+    [(_, row)] = read_hub.read_hub_rows("owner/name")
+    assert row["prompt"] == "owner/name train"
 
 
 def test_failure_says_name_split_and_what_to_do(monkeypatch: pytest.MonkeyPatch):

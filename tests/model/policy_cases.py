@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from dpo_lab.model.seq2seq import seq2seq
 from dpo_lab.model.seq2seq_policy import Seq2SeqLM
 from dpo_lab.model.small_recommender import small_recommender
 from dpo_lab.model.span_policy import SpanReader
+from dpo_lab.model.vision_language import vision_language
+from dpo_lab.model.vision_policy import VisionLanguageModel
 from dpo_lab.types import Encoded, Example, Message
 from tests.model.architectures import random_model, write_model
 from tests.model.encoders import CLASSES, TEXTS, write_encoder
 from tests.model.seq2seq_models import random_seq2seq, write_seq2seq
+from tests.model.vision_models import draw_picture, random_vision_model, shown, write_vision_model
 
 NUM_WORDS = 11
 """Tokens of a vocabulary that is small enough to say everything in it."""
@@ -190,6 +194,32 @@ def spans(make: Callable[[str], Path]) -> Case:
     )
 
 
+def pictures(name: str, make: Callable[[str], Path]) -> Case:
+    """Pictures of several sizes, two in one prompt, and a prompt without any."""
+    folder = make(name)
+    model = write_vision_model(folder / "model", name)
+    sizes = [(40, 30), (90, 30), (20, 64)]
+    files = [draw_picture(folder / f"{seed}.png", size, seed) for seed, size in enumerate(sizes)]
+    examples = [
+        shown("the cat", files[:1], " sat on", "!"),
+        shown("and the dog? what is it", files[1:], "a helpful answer", "12", "no"),
+        shown("hello", [], "a", "short answer"),
+    ]
+    groups = vision_language(path=str(model)).encode(examples)
+    image, end = 3, 2
+    return Case(
+        load=lambda folder, **knobs: vision_language(path=str(folder), **knobs),
+        folder=model,
+        groups=groups,
+        num_decisions=[len(response) for group in groups for response in group.responses],
+        small=VisionLanguageModel(*random_vision_model("llava", vocab_size=NUM_WORDS), **PLAIN),
+        prompt=Encoded((1, *[image] * 4, 5, 6), (), images=tuple(files[:1])),
+        # Nothing is said behind the token of an image.
+        answers=[(image,), *(answer for answer in token_answers(end) if answer[0] != image)],
+        adapter={"lora_rank": 2, "lora_target": "all-linear"},
+    )
+
+
 CASES: dict[str, Callable[[Callable[[str], Path]], Case]] = {
     "causal_lm": causal,
     "t5": t5,
@@ -197,6 +227,8 @@ CASES: dict[str, Callable[[Callable[[str], Path]], Case]] = {
     "recommender": items,
     "classifier": classes,
     "extractive_qa": spans,
+    "llava": partial(pictures, "llava"),
+    "idefics3": partial(pictures, "idefics3"),
 }
 WITHOUT_ADAPTER = frozenset({"recommender"})
 """Their builders have no knob for one."""

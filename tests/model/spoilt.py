@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 MISSING = "model.layers.0.mlp.down_proj.weight"
 
@@ -39,6 +39,20 @@ def as_parts(*files: str) -> Callable[[Path], None]:
         (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
 
     return spoil
+
+
+def as_encoder(folder: Path) -> None:
+    """The weights of a BERT, which looks at the whole text; transformers loads it as a causal language model too."""
+    tokenizer_rows = load_file(folder / "model.safetensors")["model.embed_tokens.weight"].shape[0]
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer_rows,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
 
 
 class Trap:
@@ -100,6 +114,23 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         edit(lambda weights: weights.update({MISSING: weights[MISSING].int()})),
         rf"whole numbers where weights belong \({MISSING}\)",
     ),
+    "fewer layers in config.json": (
+        edit(lambda weights: weights.update({MISSING.replace("layers.0", "layers.9"): weights[MISSING].clone()})),
+        r"config.json describes fewer layers than the checkpoint holds, .* model\.layers\.9\.mlp\.down_proj",
+    ),
+    "eight bits without a scale": (
+        edit(lambda weights: weights.update({MISSING: weights[MISSING].to(torch.float8_e4m3fn)})),
+        rf"holds numbers of F8_E4M3 \({MISSING}\), and config.json says nothing of quantisation",
+    ),
+    "complex numbers": (
+        edit(lambda weights: weights.update({MISSING: weights[MISSING].to(torch.complex64)})),
+        rf"holds numbers of C64 \({MISSING}\)",
+    ),
+    "a pointer of Git LFS": (
+        lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid x\n"),
+        r"model\.safetensors is a pointer of Git LFS, not the weights: fetch them, git lfs pull",
+    ),
+    "an encoder": (as_encoder, r"depends on the tokens behind it, so it is no causal language model"),
     "not a number": (edit(put(float("nan"))), rf"1 of its weights are infinite or not a number, in {MISSING}"),
     "infinite": (edit(put(float("-inf"))), rf"1 of its weights are infinite or not a number, in {MISSING}"),
     "a pickle": (as_pickle, r"a pickle with more in it than tensors, and none of it was run"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dpo_lab.errors import UserError
@@ -183,6 +184,15 @@ def test_other_adapters_are_refused(key: str, value: Any, message: str, base: Pa
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     with pytest.raises(UserError, match=message):
+        causal_lm(path=str(tmp_path))
+
+
+def test_an_adapter_with_other_names_is_refused(base: Path, tmp_path: Path):
+    """peft would train factors that it draws itself."""
+    causal_lm(path=str(base), lora_rank=2, lora_export="adapter").export(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({f"other.{name}": factor for name, factor in load_file(file).items()}, file)
+    with pytest.raises(UserError, match=r"it lacks factors .*: base_model.*; it has others: other\.base_model"):
         causal_lm(path=str(tmp_path))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from dpo_lab.errors import UserError
 from dpo_lab.run import AlreadyFinished, FolderClaimed, RunFolder, read_run, status_after
+from dpo_lab.run.files import write_json
 
 HOLD = """
 import sys
@@ -131,6 +132,8 @@ def test_rewinding_cuts_what_came_after(workplace):
         first.training_pairs.add(row)
         first.finish("failed", "boom")
     assert position == {"metrics": 2, "timing": 2, "predictions": 1, "training_pairs": 1}
+    # As a process leaves it that was killed: without hashes of its files.
+    write_json(first.path / "run.json", {**first.info, "digests": None})
     with (first.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "tra')
     with RunFolder.claim(workplace, "demo", "abc") as again:
@@ -144,6 +147,19 @@ def test_rewinding_cuts_what_came_after(workplace):
     assert run.info["num_non_finite_metrics"] == 2
     assert pyarrow.parquet.read_table(again.path / "predictions.parquet").num_rows == 2
     assert pyarrow.parquet.read_table(again.path / "training_pairs.parquet").num_rows == 1
+
+
+def test_a_row_that_was_changed_after_the_end_is_not_gone_on_with(workplace):
+    with RunFolder.claim(workplace, "demo", "abc") as first:
+        first.metrics.append({"step": 1, "loss": 0.25})
+        position = first.position()
+        first.finish("interrupted", "SIGTERM")
+    file = first.path / "metrics.jsonl"
+    file.write_text(file.read_text().replace("0.25", "0.26"))
+    with RunFolder.claim(workplace, "demo", "abc") as again:
+        with pytest.raises(UserError, match=r"metrics\.jsonl is not what the run left"):
+            again.rewind(position, step=1)
+        again.let_go()
 
 
 def test_a_record_that_is_shorter_than_its_checkpoint_is_refused(workplace):

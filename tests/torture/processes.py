@@ -91,11 +91,11 @@ class Child:
         return int(said[-1].partition("/")[0]) if said else 0
 
 
-def start(cfg: DictConfig, folder: Path, cache: Path) -> Child:
-    """Train `cfg` in a child, its runs in `folder`."""
+def start(cfg: DictConfig, folder: Path, cache: Path, *, log: Path | None = None) -> Child:
+    """Train `cfg` in a child, its runs in `folder`; what it says goes to `log`, by default into that folder."""
     cfg = OmegaConf.merge(cfg, {"runs_dir": str(folder), "cache_dir": str(cache)})  # pyright: ignore
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.txt"
+    log = log or folder / "log.txt"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -105,6 +105,8 @@ def start(cfg: DictConfig, folder: Path, cache: Path) -> Child:
         return Child(pid, folder / "torture", log)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    # Under pytest these write to where it captures what a test says, and not to the descriptors.
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
     os._exit(_train(cfg))

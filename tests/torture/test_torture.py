@@ -3,13 +3,30 @@
 import random
 from pathlib import Path
 
+import pytest
+
+from tests.torture.full_disk import MountError, fill_at_random, small_file_system
 from tests.torture.torture import KINDS, TOO_LATE, Hits, kill_at_random, run_whole, terminate_at_random
+
+KNOBS = (*KINDS["dropout, micro-batches"], "trainer.checkpoint_every=1")
+
+
+def test_a_disk_that_runs_full(tmp_path: Path):
+    """On a real file system of 8 MiB; left out where none can be mounted, which takes root."""
+    try:
+        with small_file_system(tmp_path / "tried"):
+            pass
+    except MountError as error:
+        pytest.skip(str(error))
+    hits = Hits()
+    fill_at_random(tmp_path, run_whole(tmp_path, "whole", KNOBS, num=1), random.Random(2), 2, hits)
+    assert hits.places["full disk, with a checkpoint"] >= 1
 
 
 def test_killed_and_told_to_stop_at_random(tmp_path: Path):
     """Five SIGKILLs and two SIGTERMs: the same command again comes to the same bits as the run left in peace."""
     draw, hits = random.Random(0), Hits()
-    whole = run_whole(tmp_path, "whole", (*KINDS["dropout, micro-batches"], "trainer.checkpoint_every=1"), num=1)
+    whole = run_whole(tmp_path, "whole", KNOBS, num=1)
     kill_at_random(tmp_path, whole, draw, 5, hits)
     terminate_at_random(tmp_path, whole, draw, 2, hits)
     assert hits.places.total() - hits.places[TOO_LATE] == 7

@@ -24,8 +24,14 @@ KINDS = {
 }
 """What is killed: between them, all that a checkpoint holds."""
 
+TWO_PROCESSES = {"two processes": ("trainer.num_devices=2", "trainer.micro_batch_size=3", "model.dropout=0.2")}
+"""Killed by the hundred alone: a run of two processes takes some seconds to begin."""
+
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "loader", "generators", "loss_states", "reference_state")
 """What has to be equal in the last checkpoints of two runs, all but the record."""
+
+SAVING = ("while a checkpoint was written", "while a manifest was written", "between a checkpoint and its manifest")
+"""Of the places where a kill can come, those in the middle of a save."""
 
 TOO_LATE = "(the run had ended: not counted)"
 
@@ -63,7 +69,7 @@ def run_whole(root: Path, name: str, overrides: tuple[str, ...], *, num: int = 2
     for number in range(num):
         begun = time.monotonic()
         child = start(cfg, root / "whole" / name / str(number), cache)
-        _expect(child.wait() == 0, child, "the run left in peace failed")
+        expect(child.wait() == 0, child, "the run left in peace failed")
     (folder,) = (root / "whole" / name / str(num - 1)).glob("*/*/")
     return Whole(cfg, folder, cache, time.monotonic() - begun)
 
@@ -88,7 +94,7 @@ def kill_at_random(root: Path, whole: Whole, draw: random.Random, num_kills: int
             child.kill()
             done += is_in_time
             hits.places[_place(child) if is_in_time else TOO_LATE] += 1
-        _finish(whole, place, cache)
+        finish(whole, place, cache)
         hits.num_runs += 1
 
 
@@ -106,15 +112,15 @@ def terminate_at_random(root: Path, whole: Whole, draw: random.Random, num: int,
         num_steps, code = child.terminate(signal.SIGTERM)
         hits.seconds.append(time.monotonic() - begun)
         status = _status(child)
-        _expect(code != 0 or status == "finished", child, f"exit code {code} after SIGTERM")
+        expect(code != 0 or status == "finished", child, f"exit code {code} after SIGTERM")
         if status == "interrupted" and num_steps > 0:
             folder = child.checkpoints
             kept = None if folder is None else newest_sound(folder, print)
-            _expect(kept is not None, child, f"SIGTERM after step {num_steps} left no checkpoint")
+            expect(kept is not None, child, f"SIGTERM after step {num_steps} left no checkpoint")
             assert kept is not None
-            _expect(kept.step - num_steps in (0, 1), child, f"told after step {num_steps}, saved after {kept.step}")
+            expect(kept.step - num_steps in (0, 1), child, f"told after step {num_steps}, saved after {kept.step}")
         hits.places[f"SIGTERM: {_place(child)}, exit code {code}"] += 1
-        _finish(whole, place, whole.cache)
+        finish(whole, place, whole.cache)
         hits.num_runs += 1
 
 
@@ -138,15 +144,20 @@ def compare(found: Path, whole: Path) -> list[str]:
     return different + [f"{part} of the last checkpoint" for part in COMPARED if not _same(one[part], other[part])]
 
 
-def _finish(whole: Whole, place: Path, cache: Path) -> None:
+def finish(whole: Whole, place: Path, cache: Path) -> None:
+    """Give the command of `whole` once more in `place`.
+
+    Raises:
+        TortureError: it fails, or comes to something else than `whole`.
+    """
     child = start(whole.config, place, cache)
     code = child.wait()
-    _expect(code == 0, child, f"the same command again ended with {code}")
+    expect(code == 0, child, f"the same command again ended with {code}")
     folders = [path for path in child.folder.iterdir() if (path / "run.json").exists()]
-    _expect(len(folders) == 1, child, f"{len(folders)} folders of one run")
+    expect(len(folders) == 1, child, f"{len(folders)} folders of one run")
     different = compare(folders[0], whole.folder)
-    _expect(not different, child, f"differs from the run left in peace: {', '.join(different)}")
-    _expect(not left_behind(folders[0]), child, f"left behind: {left_behind(folders[0])}")
+    expect(not different, child, f"differs from the run left in peace: {', '.join(different)}")
+    expect(not left_behind(folders[0]), child, f"left behind: {left_behind(folders[0])}")
 
 
 def _place(child: Child) -> str:
@@ -159,11 +170,11 @@ def _place(child: Child) -> str:
     files = [] if checkpoints is None else [path.name for path in checkpoints.iterdir()]
     manifests = {name.partition(".")[0] for name in files if name.endswith(".json") and not name.startswith(".")}
     if any(".ckpt." in name for name in files):
-        return "while a checkpoint was written"
+        return SAVING[0]
     if any(name.endswith(".partial") for name in files):
-        return "while a manifest was written"
+        return SAVING[1]
     if {name.partition(".")[0] for name in files if name.endswith(".ckpt")} - manifests:
-        return "between a checkpoint and its manifest"
+        return SAVING[2]
     if not files:
         return "before the first checkpoint"
     return "after the last step" if f"step-{NUM_STEPS:08d}" in manifests else "between two saves"
@@ -174,7 +185,11 @@ def _status(child: Child) -> str | None:
     return found[0]["status"] if found else None
 
 
-def _expect(holds: bool, child: Child, message: str) -> None:
+def expect(holds: bool, child: Child, message: str) -> None:
+    """
+    Raises:
+        TortureError: with `message`, where it is and what it said, unless `holds`.
+    """
     if not holds:
         log = child.log.read_text()[-3000:] if child.log.exists() else ""
         raise TortureError(f"{message}\n{child.folder}\n{log}")
