@@ -16,6 +16,7 @@ PRETRAINED = {
     "financial_qa": ("model=causal_lm", "data.path=pairs.jsonl"),
     "financial_report": ("model=causal_lm", "data.path=pairs.jsonl"),
     "extractive_qa": ("model=extractive_qa", "data.path=pairs.json"),
+    "image_text": ("model=vision_language", "data.path=pairs.jsonl"),
     "news_classification": ("model=classifier", "data.path=news.txt"),
     "recommendation": ("model=causal_lm", "data.path=ratings.csv", "data.text=names", "data.names_path=movies.csv"),
     "seq2seq_summarisation": ("model=seq2seq", "data.path=pairs.jsonl"),
