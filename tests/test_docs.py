@@ -142,7 +142,7 @@ OF_A_MODEL = [command for command in COMMANDS if command.startswith("dpo-lab par
 @pytest.mark.parametrize("command", OF_A_MODEL)
 def test_command_of_the_readme_takes_a_model(command: str):
     _, *arguments = shlex.split(command)
-    assert cli.main([*arguments, "--max-new-tokens", "4"]) == 0
+    assert cli.main([*arguments, "--max-new-tokens", "60"]) == 0
     assert Path(arguments[arguments.index("--out") + 1]).is_file()
 
 

@@ -72,7 +72,8 @@ def paraphrase(
     Rows that are held out are not looked at. Steps before the split are run, those on training rows are not.
 
     Raises:
-        UserError: the model writes no text or is none that was trained; there is no text to rewrite.
+        UserError: the model writes no text or is none that was trained; there is no text to rewrite, or nothing that
+            was drawn can be used.
     """
     packages = ("dpo_lab", *config["plugins"])
     name, kind = kind_of_policy(config, packages)
@@ -93,6 +94,8 @@ def paraphrase(
     policy.to(trainer.strategy.root_device).eval()
     with torch.no_grad(), trainer.precision_plugin.val_step_context():
         rewrites, drawn = rewrite(policy, texts, settings, say)
+    if not rewrites:
+        raise UserError(f"nothing to write: {drawn.line()}. Raise --max-new-tokens or --num, or ask in other words")
     provenance = {
         "model": config["model"]["path"],
         "weights": policy.fingerprint()[:16],

@@ -51,8 +51,9 @@ class Images:
         if path not in self._known:
             try:
                 content = path.read_bytes()
-            except OSError as error:
-                raise RowError("image_missing", column, f"{path}: {error.strerror}", excerpt(value)) from None
+            except (OSError, ValueError) as error:  # no path can hold the character NUL, or half a surrogate pair
+                why = getattr(error, "strerror", None) or "no path can read so"
+                raise RowError("image_missing", column, f"{excerpt(str(path))}: {why}", excerpt(value)) from None
             self._known[path] = ImageFile(str(path), hash_image(content)), _examine(content, column, value)
         return self._known[path]
 

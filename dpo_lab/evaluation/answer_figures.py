@@ -1,6 +1,7 @@
 """What a classifier, a span reader and a recommender answer to held-out examples, in full: figures, rows, tables."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from dpo_lab.evaluation.classes import (
     brier_scores,
     calibration_bins,
     calibration_error,
+    chance_calibration_error,
     class_f1,
     confusion_counts,
     macro_f1,
@@ -68,7 +70,9 @@ def _classes(policy: Classifier, examples: Sequence[Example], max_length: int) -
         "log_loss": mean_figure((-log_probs[np.arange(len(gold)), gold]).tolist(), texts),
         "brier": mean_figure(brier_scores(gold, probability).tolist(), texts),
         "calibration_error": bootstrap_figure(
-            lambda times: calibration_error(confidence, is_right, times), len(gold), is_raised_by_noise=True
+            lambda times: calibration_error(confidence, is_right, times),
+            len(gold),
+            by_chance=partial(chance_calibration_error, confidence),
         ),
     }
     rows = [

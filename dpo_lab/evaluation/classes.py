@@ -84,6 +84,11 @@ def calibration_error(
     return float(np.abs(gaps).sum() / counted.sum())
 
 
+def chance_calibration_error(confidence: Float[np.ndarray, " n"], generator: np.random.Generator) -> float:
+    """A draw of `calibration_error` were every probability right: what chance makes of as many decisions."""
+    return calibration_error(confidence, (generator.uniform(size=len(confidence)) < confidence).astype(float))
+
+
 def _bin_numbers(confidence: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
 

@@ -16,7 +16,7 @@ Interval = Literal["wilson", "student", "bootstrap", "bootstrap, reversed", "san
 * ``student``: of a mean of values of any size; Student's t over clusters (`intervals.mean`).
 * ``bootstrap``: percentiles of the figure over `NUM_DRAWS` draws of as many texts, with replacement (Efron 1979).
 * ``bootstrap, reversed``: twice the figure less those percentiles (Davison and Hinkley 1997, section 5.2), for a figure
-  that noise alone raises.
+  that chance alone raises; from 0 where chance alone may well have made it.
 * ``sandwich``: of a fitted coefficient, from its variance over clusters (Liang and Zeger 1986) and Student's t.
 """
 
@@ -66,14 +66,20 @@ def mean_figure(values: Sequence[float], clusters: Sequence[Hashable]) -> Figure
 
 
 def bootstrap_figure(
-    statistic: Callable[[np.ndarray], float], num: int, *, is_raised_by_noise: bool = False, highest: float = 1.0
+    statistic: Callable[[np.ndarray], float],
+    num: int,
+    *,
+    by_chance: Callable[[np.random.Generator], float] | None = None,
+    highest: float = 1.0,
 ) -> Figure:
     """A figure of `num` independent values that is no mean of them.
 
     Args:
         statistic: takes how often each value was drawn, ``Int[num]``, to the figure.
-        is_raised_by_noise: whether chance alone makes it larger, as it does a mean distance. Every draw then adds to
-            what chance has added already, and the plain percentiles would lie above the truth.
+        by_chance: of a figure that is a distance from 0 and that chance alone raises, as it does a calibration error:
+            draws it as it would be if the truth were 0. Every draw adds to what chance has added already, so that plain
+            percentiles would lie above the truth: they are reversed, and the interval begins at 0 where one in twenty
+            of these draws is as large as the figure (consistency resampling, Bröcker and Smith 2007).
         highest: that it can be; the lowest is 0.
     """
     generator = np.random.default_rng(BOOTSTRAP_SEED)
@@ -81,9 +87,12 @@ def bootstrap_figure(
     draws = (np.bincount(generator.integers(num, size=num), minlength=num) for _ in range(NUM_DRAWS))
     drawn = [statistic(times) for times in draws]
     low, high = (float(bound) for bound in np.percentile(drawn, [2.5, 97.5]))
-    if is_raised_by_noise:
-        low, high = max(0.0, 2 * value - high), min(highest, 2 * value - low)
-    return Figure(value, low, high, num, num, "bootstrap, reversed" if is_raised_by_noise else "bootstrap")
+    if by_chance is None:
+        return Figure(value, low, high, num, num, "bootstrap")
+    low, high = max(0.0, 2 * value - high), min(highest, max(value, 2 * value - low))
+    if value <= np.percentile([by_chance(generator) for _ in range(NUM_DRAWS)], 95):
+        low = 0.0
+    return Figure(value, min(low, value), high, num, num, "bootstrap, reversed")
 
 
 @final

@@ -72,8 +72,9 @@ def match_lengths(*, unit: Unit = "characters", num_buckets: PositiveInt = 10, s
 def _pair(number: int, example: Example, length: Callable[[str], int], seed: int) -> _Pair:
     if len(example.responses) != 2 or len(example.pairs) != 1:
         raise DataError(
-            f"prepare.match_lengths: {example.source or 'an example'} has {len(example.responses)} responses and "
-            f"{len(example.pairs)} pairs, and only rows of one pair can be matched. Leave out: ~prepare.match_lengths"
+            f"prepare.match_lengths: {example.source or 'an example'} is no row of one pair "
+            f"(responses: {len(example.responses)}, pairs: {len(example.pairs)}), and nothing else can be "
+            "matched. Leave the step out: ~prepare.match_lengths"
         )
     chosen, rejected = (max(1, length(_plain(example.responses[index]))) for index in example.pairs[0])
     content = prompt_key(example.prompt) + "\n" + "\n".join(map(prompt_key, example.responses))

@@ -75,7 +75,9 @@ def draw_lines(
         # Side by side, since intervals at the same place hide each other.
         middle = (len(lines) - 1) / 2
         lines = [line._replace(x=[x * 1.04 ** (place - middle) for x in line.x]) for place, line in enumerate(lines)]
-    num_rows = _legend_rows([*(_fit(line.label, 44) for line in lines), *(label for label, _ in levels)])
+    names_of_lines = fit_labels([line.label for line in lines], 44)
+    lines = [line._replace(label=label) for line, label in zip(lines, names_of_lines, strict=True)]
+    num_rows = _legend_rows([*names_of_lines, *(label for label, _ in levels)])
     with mpl.rc_context(_STYLE):
         figure, axis = _figure(height=SIZE[1] + 0.18 * max(0, num_rows - 2))
         for number, line in enumerate(lines):
@@ -107,7 +109,7 @@ def draw_differences(
             axis.plot([low, high], [place, place], color=colour)
             axis.plot([middle], [place], "o", color=colour)
         axis.axvline(0, color=_INK, linewidth=0.8)
-        axis.set_yticks(list(places), [_fit(label) for label in labels])
+        _name_bars(axis, list(places), labels)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.grid(axis="y", visible=False)
         axis.set_xlabel(x_label, loc="right")  # long, and there is room under the labels
@@ -123,7 +125,7 @@ def draw_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_
         for number, (name, values) in enumerate(shares.items()):
             axis.barh(places, values, left=left, color=PALETTE[number], label=name, height=0.7)
             left = [start + value for start, value in zip(left, values, strict=True)]
-        axis.set_yticks(places, [_fit(label) for label in labels])
+        _name_bars(axis, places, labels)
         axis.set_xlim(0, 1)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel(x_label)
@@ -154,9 +156,34 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _fit(label: str, most: int = 30) -> str:
-    """A label that leaves room for its chart: the middle of a long one is cut."""
-    return label if len(label) <= most else f"{label[: most - 12]}…{label[-11:]}"
+def fit_labels(labels: Sequence[str], most: int) -> list[str]:
+    """Labels that leave room for their chart.
+
+    Where one is longer than `most`, all lose the groups of their keys, if they still tell what they name apart; what is
+    too long even so loses its middle.
+
+    >>> fit_labels(["loss=ipo loss.beta=0.5 optimizer.lr=0.0003", "loss=ipo loss.beta=1 optimizer.lr=0.0003"], 30)
+    ['ipo beta=0.5 lr=0.0003', 'ipo beta=1 lr=0.0003']
+    """
+    if max(map(len, labels), default=0) <= most:
+        return list(labels)
+    brief = [" ".join(_without_group(word) for word in label.split(" ")) for label in labels]
+    chosen = brief if len(set(brief)) == len(set(labels)) else labels
+    return [label if len(label) <= most else f"{label[: most - 12]}…{label[-11:]}" for label in chosen]
+
+
+def _without_group(word: str) -> str:
+    key, sign, value = word.partition("=")
+    return value if key == "loss" else f"{key.rpartition('.')[2]}{sign}{value}"
+
+
+def _name_bars(axis: Axes, places: Sequence[int], labels: Sequence[str]) -> None:
+    """Labels at the left of bars; long ones in smaller letters, since a bar needs its room."""
+    names = fit_labels(labels, 30)
+    if any("…" in name for name in names):
+        names = fit_labels(labels, 42)
+    size = _STYLE["font.size"] * min(1.0, 30 / max(map(len, names), default=1))
+    axis.set_yticks(list(places), names, fontsize=size)
 
 
 def _figure(height: float = SIZE[1]) -> tuple[Figure, Axes]:
@@ -169,7 +196,7 @@ def _figure(height: float = SIZE[1]) -> tuple[Figure, Axes]:
 def _draw_line(axis: Axes, number: int, line: Line, *, is_band: bool) -> None:
     colour = PALETTE[number]
     marker = "" if len(line.x) > 30 else MARKERS[number]
-    axis.plot(line.x, line.y, marker=marker, color=colour, label=_fit(line.label, 44))
+    axis.plot(line.x, line.y, marker=marker, color=colour, label=line.label)
     if not len(line.low) or all(math.isnan(low) for low in line.low):
         return
     if is_band:

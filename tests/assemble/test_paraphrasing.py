@@ -75,10 +75,13 @@ def test_from_a_model_to_a_run_on_its_words(workplace: Path, capsys: pytest.Capt
     (workplace / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     small_policy(seed=1).export(workplace / "MODEL")
     words = ["--num", "3", "--max-new-tokens", "60", "--instruction", "{text}", *DATA]
+    model = ("model=causal_lm", "model.path=MODEL")
     for name in ("a.json", "b.json"):
-        assert cli.main(["paraphrase", "--out", name, *words, "model=causal_lm", "model.path=MODEL"]) == 0
+        assert cli.main(["paraphrase", "--out", name, *words, *model]) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == "b.json" and "paraphrases of" in printed.err
+    assert cli.main(["paraphrase", "--out", "c.json", "--max-new-tokens", "1", *words[4:], *model]) == 2
+    assert "nothing to write: 0 of " in capsys.readouterr().err and not Path("c.json").exists()
     content = json.loads(Path("a.json").read_text())
     assert content == json.loads(Path("b.json").read_text()), "the same seed says the same"
     assert content["rewrites"] and content["provenance"]["model"] == "MODEL"

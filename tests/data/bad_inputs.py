@@ -200,8 +200,12 @@ REFUSED: dict[str, Bad] = {
         (ROW_2, "'prompt'", "bad_message", "'audio'", "text, image and image_url"),
     ),
     "an image that is not there": Bad(
-        "a.jsonl", second(images=["gone.png"]), (ROW_2, "'images'", "image_missing", "gone.png", "data.image_folder")
+        "a.jsonl",
+        second(images=["gone.png"]),
+        (ROW_2, "'images'", "image_missing", "No such file", "data.image_folder"),
     ),
+    "an image path that is none": Bad("a.jsonl", second(images="a\0b"), (ROW_2, "'images'", "image_missing")),
+    "a number for an image": Bad("a.jsonl", second(images=[7]), (ROW_2, "'images'", "bad_image", "int where the path")),
     "an image path that leads elsewhere": Bad(
         "a.jsonl", second(images="../../secret.png"), (ROW_2, "'images'", "image_outside", "data.image_folder")
     ),

@@ -1,11 +1,12 @@
 """Intervals of figures: by hand where there is a formula, else how often they hold the truth."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
-from dpo_lab.evaluation.classes import calibration_error
+from dpo_lab.evaluation.classes import calibration_error, chance_calibration_error
 from dpo_lab.evaluation.figure import bootstrap_figure, mean_figure, share_figure
 
 
@@ -39,13 +40,26 @@ def test_the_interval_of_a_calibration_error_may_reach_zero():
     """Of a model whose probabilities are right chance alone makes the error; plain percentiles would exclude the truth,
     0, every time."""
     holds = []
-    for seed in range(10):
+    for seed in range(5):
         generator = np.random.default_rng(seed)
         confidence = generator.uniform(0.5, 1, size=300)
         is_right = (generator.uniform(size=300) < confidence).astype(float)
         found = bootstrap_figure(
-            lambda times, c=confidence, r=is_right: calibration_error(c, r, times), 300, is_raised_by_noise=True
+            lambda times, c=confidence, r=is_right: calibration_error(c, r, times),
+            300,
+            by_chance=partial(chance_calibration_error, confidence),
         )
-        assert found.value > 0 and found.interval == "bootstrap, reversed"
+        assert found.low <= found.value <= found.high and found.interval == "bootstrap, reversed"
         holds.append(found.low == 0)
-    assert sum(holds) >= 8
+    assert sum(holds) >= 4
+
+
+def test_the_interval_of_a_large_calibration_error_is_above_zero():
+    """Said with 0.9, right in one half: 0.4, give or take two errors of 0.5 / sqrt(400)."""
+    confidence, is_right = np.full(400, 0.9), np.tile([0.0, 1.0], 200)
+    found = bootstrap_figure(
+        lambda times: calibration_error(confidence, is_right, times),
+        400,
+        by_chance=partial(chance_calibration_error, confidence),
+    )
+    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.351, 0.449), abs=0.006)

@@ -77,7 +77,9 @@ def test_length_alone_then_predicts_nothing():
 def test_what_has_no_one_pair_of_texts_is_refused():
     three = Example("p", ("a", "b", "c"), ((0, 1), (0, 2)), source="a.jsonl row 7")
     for row in (three, Example("p", ("a",), labels=(1,), source="a.jsonl row 7")):
-        with pytest.raises(DataError, match=r"a.jsonl row 7 has \d responses?.*~prepare.match_lengths"):
+        with pytest.raises(
+            DataError, match=r"a.jsonl row 7 is no row of one pair .responses: \d.*~prepare.match_lengths"
+        ):
             on_training(match_lengths(), [row])
     steps = Preparation({"match_lengths": match_lengths()})
     with pytest.raises(DataError, match="names of classes"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpo_lab.report import pictures, write
-from dpo_lab.report.charts import MOST_LINES
+from dpo_lab.report.charts import MOST_LINES, draw_differences, fit_labels
 from dpo_lab.report.compare import compare_to_baseline
 from dpo_lab.report.content import Chart, Report, Section
 from dpo_lab.report.more_sections import curves_section
@@ -41,6 +41,19 @@ def study(workplace: Path) -> Study:
     return read_study([workplace / "runs"], baseline="loss=sigmoid loss.beta=0.1 optimizer.lr=0.0003")
 
 
+def test_labels_of_a_learning_rate_grid_tell_cells_apart():
+    """The middle of these is what differs: cut out, four cells had two names."""
+    labels = [
+        f"loss=simpo loss.beta={beta} loss.gamma={gamma} optimizer.lr=0.0003" for beta in (1, 2.5) for gamma in (0.5, 1)
+    ]
+    bars = draw_differences(labels, [(0.0, -1.0, 1.0)] * 4, [False] * 4, "x")
+    names = [label.get_text() for label in bars.axes[0].get_yticklabels()]
+    assert names[0] == "simpo beta=1 gamma=0.5 lr=0.0003" and len(set(names)) == 4
+    alike = ["model.one_group.seed=1", "start.other_group.seed=1"]
+    assert fit_labels(alike, 23) == [alike[0], "start.other…roup.seed=1"]
+    assert [len(label) for label in fit_labels(["a" * 60], 30)] == [30]
+
+
 def _drawn(chart: Chart) -> list[str]:
     return [text.get_text() for legend in chart.figure.legends for text in legend.get_texts()]
 
@@ -67,9 +80,9 @@ def test_charts_leave_out_no_loss_and_say_what_they_leave_out(study: Study):
     assert len(charts) == 5
     for chart in charts:
         drawn = _drawn(chart)
-        assert drawn[0].startswith("loss=sigmoid") and drawn[0].endswith("lr=0.0003")
-        assert {line.split()[0].removeprefix("loss=") for line in drawn if line.startswith("loss=")} == set(HEIGHTS)
-        num_drawn = sum(line.startswith("loss=") for line in drawn)
+        losses = [loss for line in drawn if (loss := line.split()[0].removeprefix("loss=")) in HEIGHTS]
+        assert losses[0] == "sigmoid" and drawn[0].endswith("lr=0.0003") and set(losses) == set(HEIGHTS)
+        num_drawn = len(losses)
         assert num_drawn == MOST_LINES - 2 * (chart.name == "lengths")
         assert f"Drawn are {num_drawn} of 15" in chart.caption and "the baseline's, then each loss" in chart.caption
         names = {name for row in chart.data.rows for name in [str(row[0])] if "lr=" in name}
@@ -86,7 +99,7 @@ def test_bars_are_of_the_first_families_where_there_are_many(study: Study, monke
     assert "Drawn are 8 of 24 cells" in bars.caption and len(bars.data.rows) == 24
     drawn = [label.get_text() for label in bars.figure.axes[0].get_yticklabels()]
     assert [label.split()[0] for label in drawn] == [
-        f"loss={loss}" for loss in ("hinge", "ipo", "exo", "robust") for _ in (0.1, 0.5)
+        loss for loss in ("hinge", "ipo", "exo", "robust") for _ in (0.1, 0.5)
     ]
 
 
