@@ -2,13 +2,15 @@
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 PINNED = "DPO_LAB_PROCESSORS"
 """Environment variable with the numbers of the processors that a job is pinned to, with all that it starts."""
 
 MARK = "dpo_lab-processor"
+TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def can_pin() -> bool:
@@ -30,6 +32,25 @@ def pin(process: int, processors: Sequence[int]) -> bool:
 def pinned() -> list[int]:
     """The processors that the job which this process belongs to is pinned to; none outside of such a job."""
     return [int(number) for number in os.environ.get(PINNED, "").split(",") if number]
+
+
+def by_core(processors: Iterable[int]) -> list[int]:
+    """`processors` in the order in which they are best taken: one of every core first, then the second of each, ...
+
+    Two that are threads of one core share its arithmetic, and on many machines bear neighbouring numbers.
+    """
+    numbers = sorted(processors)
+    return sorted(numbers, key=lambda number: len({*numbers[: numbers.index(number)]} & _of_core(number)))
+
+
+def _of_core(number: int) -> set[int]:
+    """The processors of the core that `number` belongs to, itself among them, as far as the system tells."""
+    try:
+        told = (TOPOLOGY / f"cpu{number}" / "topology" / "thread_siblings_list").read_text()
+        ranges = [each.split("-") for each in told.strip().split(",")]
+        return {each for ends in ranges for each in range(int(ends[0]), int(ends[-1]) + 1)}
+    except (OSError, ValueError):
+        return {number}
 
 
 def part(processors: Sequence[int], rank: int, num_ranks: int) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from dpo_lab.errors import UserError
-from dpo_lab.processors import PINNED, reserved
+from dpo_lab.processors import PINNED, by_core, reserved
 from dpo_lab.sweep.settings import SweepSettings
 
 POLL_SECONDS = 0.2
@@ -99,9 +99,9 @@ def gpu_share(devices: Sequence[str], num_ranks: int, num_cpus: int) -> Share:
 
 
 def visible_cpus() -> list[str]:
-    """Processors that this process may run on, by number."""
+    """Processors that this process may run on, by number; those come first that share no core."""
     if hasattr(os, "sched_getaffinity"):
-        return [str(number) for number in sorted(os.sched_getaffinity(0))]
+        return [str(number) for number in by_core(os.sched_getaffinity(0))]
     return [str(number) for number in range(os.cpu_count() or 1)]
 
 

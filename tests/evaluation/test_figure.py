@@ -40,7 +40,7 @@ def test_the_interval_of_a_calibration_error_may_reach_zero():
     """Of a model whose probabilities are right chance alone makes the error; plain percentiles would exclude the truth,
     0, every time."""
     holds = []
-    for seed in range(10):
+    for seed in range(5):
         generator = np.random.default_rng(seed)
         confidence = generator.uniform(0.5, 1, size=300)
         is_right = (generator.uniform(size=300) < confidence).astype(float)
@@ -51,7 +51,7 @@ def test_the_interval_of_a_calibration_error_may_reach_zero():
         )
         assert found.low <= found.value <= found.high and found.interval == "bootstrap, reversed"
         holds.append(found.low == 0)
-    assert sum(holds) >= 8
+    assert sum(holds) >= 4
 
 
 def test_the_interval_of_a_large_calibration_error_is_above_zero():

@@ -163,31 +163,33 @@ class Running:
     def kill_job(self) -> str | None:
         """Kill the job that the sweep has going, and say how far it was; None where it has none."""
         with suppress(OSError, IndexError):
-            child = int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
-            os.kill(child, signal.SIGKILL)
+            os.kill(children(self.pid)[0], signal.SIGKILL)
             return "at work"
         return None
 
     def kill_worker(self, seconds: float) -> bool:
         """Kill a worker of joblib's once it has had a job for `seconds`; False where the sweep ended before."""
         while self.is_alive():
-            for worker in _children(self.pid):
-                if WORKER in _command(worker) and (jobs := _children(worker)):
+            for worker in children(self.pid):
+                if WORKER in command_of(worker) and (jobs := children(worker)):
                     time.sleep(seconds)
-                    if jobs[0] in _children(worker):
+                    if jobs[0] in children(worker):
                         os.kill(worker, signal.SIGKILL)
                         return True
             time.sleep(0.05)
         return False
 
 
-def _children(pid: int) -> list[int]:
-    with suppress(OSError):  # it has ended
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+def children(pid: int) -> list[int]:
+    """Processes that any of its threads has started."""
+    found: list[int] = []
+    for file in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):  # it has ended
+            found += [int(child) for child in file.read_text().split()]
+    return found
 
 
-def _command(pid: int) -> bytes:
+def command_of(pid: int) -> bytes:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
@@ -195,9 +197,10 @@ def _command(pid: int) -> bytes:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The command, always the same, with its runs below `path`."""
+    """The command, always the same, with its runs below `path`; `jobs` are its overrides beside those of `SMALL`."""
 
     path: Path
+    jobs: tuple[str, ...] = (*CELLS, *KNOBS)
     launcher: Literal["basic", "joblib"] = "basic"
 
     def start(self) -> Running:
@@ -206,7 +209,7 @@ class Sweep:
         sys.stderr.flush()
         pid = os.fork()
         if not pid:
-            _become(self.path / "log.txt", lambda: _sweep(self.path, self.launcher))
+            _become(self.path / "log.txt", lambda: _sweep(self))
         return Running(pid)
 
     def folder(self) -> SweepFolder:
@@ -231,30 +234,32 @@ class Sweep:
         return log.read_text()[-3000:] if log.exists() else ""
 
 
-def _sweep(path: Path, launcher: str) -> int:
+def _sweep(sweep: Sweep) -> int:
     command.draw_run = lambda *_: None  # a second of drawing, in which nothing of a run is at stake
     process._start = _fork_job
     process.POLL_SECONDS = 0.05
     process.CLAIMED_SECONDS = SECONDS
-    os.chdir(path)
-    return cli.main(["train", "-m", *SMALL, *CELLS, *KNOBS, f"hydra/launcher={launcher}"])
+    os.chdir(sweep.path)
+    return cli.main(["train", "-m", *SMALL, *sweep.jobs, f"hydra/launcher={sweep.launcher}"])
 
 
-class ForkedJob:
+class ForkedJob(subprocess.Popen[str]):
     """What `subprocess.Popen` is to `dpo_lab.sweep.process`, of a process that was forked."""
+
+    _child_created = False  # by itself: there is nothing to tidy up
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._code: int | None = None
 
-    def wait(self, timeout: float) -> int:
-        deadline = time.monotonic() + timeout
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = time.monotonic() + (SECONDS if timeout is None else timeout)
         while self._code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("job", timeout)
+                raise subprocess.TimeoutExpired("job", timeout or SECONDS)
             else:
                 time.sleep(0.01)
         return self._code
