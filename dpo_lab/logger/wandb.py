@@ -211,9 +211,13 @@ class WandbLogger(Logger):
             x_disable_machine_info=True,
             x_save_requirements=False,
         )
-        settings = {**self._settings, "group": self._settings["group"] or info.get("sweep")}
+        words = {**self._settings, "group": self._settings["group"] or info.get("sweep")}
+        place = {
+            key: words.pop(key) for key in ("project", "entity")
+        }  # where it goes: struck out, it would go elsewhere
         return {
-            **settings,
+            **place,
+            **redact(words),
             "id": info["wandb"]["id"],
             "resume": "allow" if self._mode_used == "online" else None,
             "name": f"{run.path.parent.name}/{run.path.name}",
