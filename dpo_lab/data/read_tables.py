@@ -64,7 +64,9 @@ def read_parquet(content: bytes, path: Path) -> Rows:
         file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
         _check_names(file.schema_arrow.names, path)
         table = file.read()
-    except (pyarrow.ArrowException, OSError) as error:
+    except DataError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are no text
         raise DataError(f"{path} is no whole Parquet file: {error}. Fetch or write it again.") from error
     number = 0
     for batch in table.to_batches():

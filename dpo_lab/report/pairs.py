@@ -58,16 +58,20 @@ def read_pairs(folder: Path, split: str = "val", step: int | None = None) -> Pai
         return None
     try:
         table = pq.read_table(file, filters=[("split", "==", split)])
-    except (pa.ArrowInvalid, OSError) as error:
+        names = set(table.column_names)
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are no text
         raise UserError(f"{file} is damaged: {' '.join(str(error).split())}") from error
-    if missing := {"step", "split", *COLUMNS} - set(table.column_names):
+    if missing := {"step", "split", *COLUMNS} - names:
         raise UserError(f"{file} lacks the columns {', '.join(sorted(missing))}")
     if table.num_rows == 0:
         return None
     steps = table["step"].to_numpy()
     at = int(steps.max()) if step is None else step
     table = table.filter(pa.array(steps == at))
-    return _pair_up(table, at, split) if table.num_rows else None
+    try:
+        return _pair_up(table, at, split) if table.num_rows else None
+    except (pa.ArrowException, TypeError, ValueError) as error:  # nulls where numbers belong
+        raise UserError(f"{file} is damaged: {' '.join(str(error).split())}") from error
 
 
 def match(pairs: list[Pairs]) -> tuple[list[Pairs], int]:
@@ -87,7 +91,8 @@ def take(pairs: Pairs, keys: list[str]) -> Pairs:
 
 
 def _pair_up(table: pa.Table, step: int, split: str) -> Pairs | None:
-    group = table["group"].to_numpy()
+    # Numbered anew: of a damaged file a group may have any number.
+    group = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
     role = np.asarray(table["role"].to_pylist(), dtype=object)
     key = np.asarray(table["key"].to_pylist(), dtype=object)
     chosen, rejected = (np.flatnonzero(role == name) for name in ("chosen", "rejected"))

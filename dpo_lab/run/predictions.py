@@ -51,7 +51,7 @@ class Predictions:
             return
         try:
             table = pq.read_table(self.path, schema=SCHEMA)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException, ValueError) as error:
             raise UserError(f"{self.path} cannot be read: {error}") from error
         if table.num_rows < num_rows:
             raise UserError(f"{self.path} has {table.num_rows} rows, and the checkpoint was made after {num_rows}")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dpo_lab.commands import cli
 from dpo_lab.errors import UserError
 from dpo_lab.report.build import build_report
+from dpo_lab.report.pairs import read_pairs
 from dpo_lab.report.records import RunRecord, read_record
 from dpo_lab.report.study import Study, read_study
 from dpo_lab.report.write import markdown
@@ -125,3 +126,10 @@ def values_of(record: RunRecord) -> dict[str, Any]:
 def figures_of(study: Study) -> dict[str, dict[str, float]]:
     """The last value of the main curve, by cell and seed; of a study of one loss cells have other labels."""
     return {f"{cell.loss} {cell.beta}": cell.last("val/rewards/accuracies") for cell in study.cells}
+
+
+def test_predictions_whose_columns_have_no_name(hashed: DamagedStudy):
+    """pyarrow tells of it as a UnicodeDecodeError; found by `make fuzz`."""
+    data = b"\x05[\xb0]"
+    with hashed.suffering(hashed.read(data)) as run, pytest.raises(UserError, match=r"predictions\.parquet is damaged"):
+        read_pairs(run)
