@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dpo_lab.data import read_hub
-from dpo_lab.data.errors import DataError
+from dpo_lab.data.errors import DataError, RowError
 from dpo_lab.errors import UserError
 
 
@@ -55,9 +55,11 @@ def test_name_and_split_are_passed_on_and_images_are_not_decoded(monkeypatch: py
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.setattr(read_hub, "prepare_hub_access", lambda name, kind: None)
     [(number, row)] = read_hub.read_hub_rows("owner/name:test")
+    assert not isinstance(row, RowError)
     assert (number, row["prompt"]) == (1, "owner/name test")
     assert row["images"] == [{"bytes": b"not yet looked at", "path": None}]
     [(_, row)] = read_hub.read_hub_rows("owner/name")
+    assert not isinstance(row, RowError)
     assert row["prompt"] == "owner/name train"
 
 
