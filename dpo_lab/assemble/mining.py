@@ -59,15 +59,16 @@ def mine(run: Run, file: Path, data: Mapping[str, Any], *, num: int, below: floa
     Raises:
         UserError: the run is of neither kind, or has kept no model; the data has no such knob.
     """
-    folder, config = run.path / "model", of_every_row(run.config)
+    folder = run.path / "model"
     if not folder.is_dir():
         raise UserError(f"{run.path} has no model/: its status is {run.status}, or trainer.save was none")
-    node = dict(config["data"])
+    node = dict(run.config["data"])
     unknown = [knob for knob in data if knob not in node]
     if unknown:
         raise UserError(f"data.{unknown[0]}: the data of this run has no such knob; it has {', '.join(node)}")
     if node.get("validation_path") is not None:
         node["validation_fraction"] = 0.0  # the rows of data.path are all trained on
+    config = of_every_row(run.config)
     changed = {**{knob: value for knob, value in NO_JUDGEMENTS.items() if knob in node}, **data}
     target = str(config["model"]["_target_"]).rpartition(".")[2]
     if target.endswith("classifier"):

@@ -20,6 +20,7 @@ from dpo_lab.errors import UserError
 from dpo_lab.run import RunFolder
 from dpo_lab.run.checkpoint import checkpoint_path, load, saved_checkpoints
 from dpo_lab.run.claim import LOCK
+from dpo_lab.run.digests import FIELD, digests_of
 from dpo_lab.run.kept import manifest_path, newest_sound
 from dpo_lab.run.links import own_folder
 from tests.commands.test_report import Tags
@@ -81,6 +82,8 @@ def write_config(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     change(config)
     (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    if FIELD in json.loads((run / "run.json").read_text()):  # whoever wrote the one file could write the other
+        write_info(run, **{FIELD: digests_of(run)})
 
 
 def resume(made: Path, *words: str) -> int:

@@ -94,7 +94,7 @@ def test_a_sweep_outlives_the_workers_of_its_launcher(
     assert [job.status for job in SweepFolder(folder).jobs()] == ["finished", "failed", "finished"]
     assert [num_begun(folder, number) for number in range(3)] == [1, 1, 1]
     said = capsys.readouterr().err
-    assert "Traceback" not in said and said.count("a worker of the launcher was killed") == 3
+    assert "TerminatedWorkerError" not in said and said.count("a worker of the launcher was killed") == 3
 
 
 def test_a_sweep_whose_workers_only_die_is_given_up(
