@@ -94,6 +94,16 @@ def processes_have_processors(cfg: Plain) -> Iterator[str]:
         yield f"trainer.num_devices: {wanted} processes are more than the {most} that the processors here can run"
 
 
+def folders_hold_no_secret(cfg: Plain) -> Iterator[str]:
+    """Names of folders are written everywhere, so nothing of them could be struck out."""
+    from dpo_lab.run.redaction import redact_text
+
+    for key in ("name", "runs_dir", "cache_dir"):
+        value = cfg.get(key)
+        if isinstance(value, str) and redact_text(value) != value:
+            yield f"{key}: holds a token or key, which would stand in the paths of all files; choose another"
+
+
 def borrowing_has_a_neighbour(cfg: Plain) -> Iterator[str]:
     """A loss with borrowed responses takes them from the other items of its step."""
     from dpo_lab.needs import IngredientError, read_needs
@@ -221,6 +231,7 @@ CROSS_CHECKS: tuple[CrossCheck, ...] = (
     gpu_is_there,
     processes_have_processors,
     folders_can_be_written,
+    folders_hold_no_secret,
     losses_can_be_fed,
     borrowing_has_a_neighbour,
     adapter_is_there,

@@ -28,6 +28,8 @@ def read_csv(content: bytes, path: Path, delimiter: str = ",") -> Rows:
             if cells and len(cells) != len(header):
                 what = f"{len(cells)} cells under {len(header)} columns"
                 yield number, RowError("wrong_num_cells", None, what, excerpt(delimiter.join(cells)))
+            elif cells == header:
+                yield number, RowError("repeated_header", None, "the header, for the second time", excerpt(str(cells)))
             elif cells:
                 yield number, dict(zip(header, cells, strict=True))
     except csv.Error as error:

@@ -28,6 +28,7 @@ _UNUSABLE: dict[str, Reason] = {
     "duplicate_key": Reason("dropped", "row", "a key that stands twice in one object"),
     "not_an_object": Reason("dropped", "row", "JSON that is no object"),
     "wrong_num_cells": Reason("dropped", "row", "more or fewer cells than the header"),
+    "repeated_header": Reason("dropped", "row", "the header again, as where files were put one behind the other"),
     "unreadable_value": Reason("dropped", "row", "a value that the file's library cannot give"),
     "bad_message": Reason("dropped", "row", "a chat message without a role or content"),
     "unknown_role": Reason("dropped", "row", "a chat role that is not known"),
@@ -96,9 +97,15 @@ REASONS: dict[str, Reason] = {
     "duplicate_judgement": Reason("noted", "judgement", "an earlier row says the same of the same responses"),
     "contradictory_judgement": Reason("noted", "judgement", "an earlier row says the opposite of the same responses"),
     "contradictory_class": Reason("noted", "row", "an earlier row gives the same text another class"),
-    "same_but_for_white_space": Reason("noted", "row", "two responses of a pair differ in white space only"),
+    "same_but_for_white_space": Reason("noted", "row", "two responses of a pair differ in nothing that is seen"),
     "label_swapped": Reason("noted", "judgement", "says the opposite, as data.label_noise asks for"),
-    "word_for_missing": Reason("noted", "row", "a text that is a word for a missing value alone: nan, None, null, ..."),
+    "word_for_missing": Reason(
+        "noted", "row", "a text that is a word for a missing value alone: nan, None, [deleted], ..."
+    ),
+    "prompt_in_some": Reason(
+        "noted", "row", "one response begins with the prompt and another does not: a loss learns the difference"
+    ),
+    "escaped_line_break": Reason("noted", "row", "a backslash and an n, as of a line break that was escaped twice"),
     "prompt_repeated": Reason("noted", "row", "every response begins with the prompt, which then stands there twice"),
     "turns_out_of_order": Reason(
         "noted",

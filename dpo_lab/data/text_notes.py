@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from unicodedata import category, normalize
 
 from dpo_lab.data.report import DataReport
 from dpo_lab.types import Example, Text
@@ -12,7 +13,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # What the bytes of UTF-8 become when read as Latin-1 or Windows-1252: a lead byte and what may follow it.
 _SECOND_BYTES = "".join(bytes([byte]).decode("cp1252", errors="ignore") for byte in range(0x80, 0xC0))
 _MOJIBAKE = re.compile(f"[\xc2-\xf4][\x80-\xbf{re.escape(_SECOND_BYTES)}]+")
-_WORDS_FOR_MISSING = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined"})
+_WORDS_FOR_MISSING = frozenset(
+    {"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "[deleted]", "[removed]", "[redacted]"}
+)
+# A line break that was escaped twice. A lower-case letter behind it is rather TeX (``\nabla``) or a path.
+_ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
 _MESSAGE_START = re.compile(r"\s*\[\s*\{\s*[\"'](role|from|content|value)[\"']\s*:")
 
 
@@ -49,6 +54,8 @@ def notes(example: Example) -> Iterator[str]:
     text = "\n".join(part for side in (example.prompt, *example.responses) for part in contents(side))
     if _CONTROL.search(text):
         yield "control_character"
+    if _ESCAPED_BREAK.search(text):
+        yield "escaped_line_break"
     if not text.isascii():
         if "\ufffd" in text:
             yield "replacement_character"
@@ -63,12 +70,9 @@ def notes(example: Example) -> Iterator[str]:
         not isinstance(part, str) and _MARKUP.search("\n".join(contents(part))) for part in (prompt, *example.responses)
     ):
         yield "template_in_chat"
-    responses = [response for response in example.responses if isinstance(response, str)]
-    if isinstance(prompt, str) and len(responses) == len(example.responses):
-        stripped = prompt.strip()
-        # A prompt of one or two words may well open an answer.
-        if len(stripped.split()) > 2 and all(response.strip().startswith(stripped) for response in responses):
-            yield "prompt_repeated"
+    begins = _begin_with_prompt(example)
+    if any(begins):
+        yield "prompt_repeated" if all(begins) else "prompt_in_some"
     if any(_bare(response).lower() in _WORDS_FOR_MISSING for response in (prompt, *example.responses)):
         yield "word_for_missing"
     if any(_bare(example.responses[a]) == _bare(example.responses[b]) for a, b in example.pairs):
@@ -104,6 +108,15 @@ def is_serialised_chat(text: str) -> bool:
     return all(isinstance(message, dict) and {"role", "from"} & message.keys() for message in messages)
 
 
+def _begin_with_prompt(example: Example) -> list[bool]:
+    """Of each response; none of chats, and of prompts of one or two words, which may well open an answer."""
+    responses = [response for response in example.responses if isinstance(response, str)]
+    if not isinstance(example.prompt, str) or len(responses) < len(example.responses):
+        return []
+    prompt = example.prompt.strip()
+    return [response.strip().startswith(prompt) for response in responses] if len(prompt.split()) > 2 else []
+
+
 def _is_out_of_order(roles: list[str]) -> bool:
     """Of the roles of a prompt. Tools may answer several times in a row."""
     again = any(role == other != "tool" for role, other in pairwise(roles))
@@ -121,4 +134,8 @@ def _was_utf8(text: str) -> bool:
 
 
 def _bare(text: Text) -> str:
-    return " ".join("\n".join(contents(text)).split())
+    """What is seen of `text`: one Unicode form, one kind of white space, no signs without a width."""
+    joined = "\n".join(contents(text))
+    if not joined.isascii():
+        joined = "".join(sign for sign in normalize("NFC", joined) if category(sign) != "Cf")
+    return " ".join(joined.split())

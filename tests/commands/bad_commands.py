@@ -122,6 +122,7 @@ CONFIG: dict[str, Bad] = {
     "data with too long a name": Bad(
         ("data=files", f"data.path={300 * 'x'}.jsonl"), ("data.path: no such file or folder: xxx",)
     ),
+    "a token for a name": knob("name=hf_0123456789abcdefghij", "name: holds a token or key"),
     "a long name": knob("name=" + 129 * "x", "name: must name a folder, in at most 128 bytes"),
     "a revision of a folder": Bad(
         ("model=causal_lm", "model.path=folder", "model.revision=v2"),

@@ -280,6 +280,7 @@ REFUSED: dict[str, Bad] = {
     "semicolons": Bad("a.csv", b"prompt;chosen;rejected\np;a;b\n", ("separated by ';'",)),
     "tabs": Bad("a.csv", b"prompt\tchosen\trejected\np\ta\tb\n", ("separated by '\\t'", ".tsv")),
     "a cell too few": Bad("a.csv", CSV + b"p,a,b\nq,a\n", ("a.csv row 3", "wrong_num_cells", "2 cells under 3", "q,a")),
+    "a header in the middle": Bad("a.csv", CSV + b"p,a,b\n" + CSV, ("a.csv row 3", "repeated_header")),
     "an empty cell": Bad("a.csv", CSV + b"p,a,b\nq,,b\n", ("a.csv row 3", "column 'chosen'", "empty_response")),
     "an open quote": Bad("a.csv", CSV + b'p,"a,b\n', ("a.csv line 2", "no CSV", "quotes")),
     "a column twice": Bad("a.csv", b"prompt,chosen,chosen\np,a,b\n", ("names a column twice", "chosen")),
@@ -331,6 +332,14 @@ NOTED: dict[str, Bad] = {
     ),
     "responses of one wording": Bad(
         "a.jsonl", second(chosen="a b", rejected="a  b\n"), ("same_but_for_white_space", ROW_2)
+    ),
+    "responses that look alike": Bad(
+        "a.jsonl", second(chosen="caf\u00e9\u200b", rejected="cafe\u0301"), ("same_but_for_white_space", ROW_2)
+    ),
+    "a response that was deleted": Bad("a.jsonl", second(chosen="[deleted]"), ("word_for_missing", ROW_2)),
+    "a line break escaped twice": Bad("a.jsonl", second(chosen="a\\nB"), ("escaped_line_break", ROW_2)),
+    "a prompt in one response": Bad(
+        "a.jsonl", second(prompt="What is it?", chosen="What is it? a", rejected="b"), ("prompt_in_some", ROW_2)
     ),
     "a prompt in every response": Bad(
         "a.jsonl",
