@@ -12,13 +12,14 @@ from dpo_lab.errors import UserError
 from dpo_lab.resume import Change
 from dpo_lab.run import RunFolder, read_run, run_id
 from dpo_lab.run.claim import find_run
-from dpo_lab.run.compare import IN_PLACE, changes, may_move_bits, refuse_changes
+from dpo_lab.run.compare import IN_PLACE, changes, is_same_config, may_move_bits, refuse_changes
 from dpo_lab.run.digests import GROWING, check_digest
 from dpo_lab.run.kept import Kept, manifest_path, newest_sound
 from dpo_lab.run.links import refuse_links
 from dpo_lab.run.read import Run, read_info
 
 Say = Callable[[str], None]
+UNFINISHED = ("interrupted", "failed", "running")
 
 
 class Begun(NamedTuple):
@@ -68,6 +69,8 @@ def begin(now: Now, say: Say) -> Begun:
 def _go_on(folder: RunFolder, now: Now, say: Say) -> Begun:
     """In a folder that is ours. Where going on is refused, it stays as it was."""
     if not folder.is_taken_over:
+        for line in _left_behind(folder.path, now):
+            say(line)
         return Begun(folder)
     with _letting_go(folder):
         kept = _newest(folder.path, say)
@@ -81,6 +84,24 @@ def _go_on(folder: RunFolder, now: Now, say: Say) -> Begun:
         for line in may_move_bits(run.config, now.config):
             say(f"not as before: {line}")
         return _rewound(folder, kept, found, say)
+
+
+def _left_behind(path: Path, now: Now) -> Iterator[str]:
+    """A line for each unfinished run of the same config beside `path`: what lies behind its paths has changed since."""
+    for info_file in sorted(path.parent.glob("*/run.json")):
+        try:
+            if info_file.parent == path or read_info(info_file.parent).get("status") not in UNFINISHED:
+                continue
+            run = read_run(info_file.parent)
+        except (OSError, UserError):  # damaged, or not there any more: nothing that could be gone on with
+            continue
+        found = sorted(now.changes(run).keys() - {"code", "versions"})
+        if found and is_same_config(run.config, now.config):
+            yield (
+                f"{run.path} began with this config and has not finished; its {' and '.join(found)} have changed, so "
+                f"this is another run. To go on with it: resume.run={run.path.name} "
+                f"resume.allow_change=[{','.join(found)}]"
+            )
 
 
 def _go_on_with(source: Path, now: Now, say: Say) -> Begun:

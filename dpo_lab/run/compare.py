@@ -55,6 +55,12 @@ def changes(
     return found
 
 
+def is_same_config(config: Mapping[str, Any], new_config: Mapping[str, Any]) -> bool:
+    """Whether both ask for the same run by name, paths included; what lies at the paths may be another thing."""
+    then, now = (dict(_flat(without(node, {*COSMETIC_KEYS}))) for node in (config, redact(dict(new_config))))
+    return then.keys() == now.keys() and all(_text(then[key]) == _text(now[key]) for key in then)
+
+
 def refuse_changes(found: Mapping[Change, Sequence[str]], allowed: Sequence[str], run: str) -> None:
     """
     Raises:
