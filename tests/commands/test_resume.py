@@ -245,7 +245,7 @@ def test_other_code_is_refused_until_it_is_allowed(train: Train, capsys: pytest.
     assert "not as before: versions: torch: 1.0 then" in capsys.readouterr().err
 
 
-def test_a_run_that_is_left_behind_is_named(train: Train, capsys: pytest.CaptureFixture[str]):
+def test_a_run_that_is_left_behind_is_named(train: Train, cache: Path, capsys: pytest.CaptureFixture[str]):
     """As after a row of its data was edited: same config, another id."""
     stopped_at(5, boom, train, "trainer.checkpoint_every=2")
     run = the_run()
@@ -253,11 +253,12 @@ def test_a_run_that_is_left_behind_is_named(train: Train, capsys: pytest.Capture
     run.path.rename(run.path.with_name("0123456789ab"))
     run.path.with_name("damaged").mkdir()
     (run.path.with_name("damaged") / "run.json").write_text("{")
-    assert command.train(config(*SEVEN, "trainer.checkpoint_every=2", "runs_dir=runs"), []) == 0
+    here = (f"cache_dir={cache}", "runs_dir=runs")
+    assert command.train(config(*SEVEN, "trainer.checkpoint_every=2", *here), []) == 0
     said = capsys.readouterr().err
     assert "0123456789ab began with this config and has not finished; its data have changed" in said
     assert "resume.run=0123456789ab resume.allow_change=[data]" in said
-    assert command.train(config(*SEVEN, "trainer.max_steps=3", "runs_dir=runs"), []) == 0
+    assert command.train(config(*SEVEN, "trainer.max_steps=3", *here), []) == 0
     assert "0123456789ab" not in capsys.readouterr().err
 
 
