@@ -18,7 +18,7 @@ from dpo_lab.optimizer.adamw import adamw
 from dpo_lab.run.identity import canonical_json
 from dpo_lab.start import MaskedTokensStart
 
-FORMAT = 1  # raise whenever this file trains other weights from the same inputs
+FORMAT = 2  # raise whenever this file trains other weights from the same inputs
 CLIP_NORM = 1.0
 LINES = 10
 DECISIVE_PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning")
@@ -46,6 +46,12 @@ def decisive_versions() -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in DECISIVE_PACKAGES}
 
 
+def noise_of(policy: Policy) -> dict[str, float]:
+    """Rates of the noise that `policy` trains under, which its weights do not tell."""
+    names = ("dropout", "largest_dropout", "token_dropout")
+    return {name: getattr(policy, name) for name in names if hasattr(policy, name)}
+
+
 def masked_tokens_key(policy: Policy, texts: Texts, settings: MaskedTokensStart) -> str:
     """Hash of all that the weights of this stage depend on: of the data the texts, and nothing that is said of them."""
     content = {
@@ -53,6 +59,7 @@ def masked_tokens_key(policy: Policy, texts: Texts, settings: MaskedTokensStart)
         "format": FORMAT,
         "settings": vars(settings),
         "initial_weights": policy.fingerprint(),
+        "noise": noise_of(policy),
         "encoding": policy.encoding_fingerprint(),
         "texts": hashlib.sha256(repr(texts).encode()).hexdigest(),
         "versions": decisive_versions(),

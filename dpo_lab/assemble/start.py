@@ -9,8 +9,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from dpo_lab.assemble.lightning import computing, make_trainer
-from dpo_lab.assemble.masked_tokens import decisive_versions, masked_tokens_key, train_masked_tokens, training_texts
+from dpo_lab.assemble.masked_tokens import (
+    decisive_versions,
+    masked_tokens_key,
+    noise_of,
+    train_masked_tokens,
+    training_texts,
+)
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.source import DataSource
@@ -27,7 +35,7 @@ from dpo_lab.run.identity import canonical_json
 from dpo_lab.start import MaskedTokensStart, Start, SupervisedStart
 from dpo_lab.trainer import TrainerSettings
 
-FORMAT = 1  # raise whenever this file trains other weights from the same inputs
+FORMAT = 2  # raise whenever this file trains other weights from the same inputs
 CLIP_NORM = 1.0
 
 
@@ -79,6 +87,7 @@ def start_key(policy: Policy, source: DataSource, settings: SupervisedStart) -> 
         "format": FORMAT,
         "settings": vars(settings),
         "initial_weights": policy.fingerprint(),
+        "noise": noise_of(policy),
         "encoding": policy.encoding_fingerprint(),
         "data": source.fingerprint,
         "max_length": source.max_length,
@@ -109,7 +118,8 @@ def _train(policy: Policy, source: DataSource, settings: SupervisedStart) -> Non
     )
     module = PreferenceModule(policy, None, Objective((Term("sft", sft),)), make_optimizer, clip_norm=CLIP_NORM)
     print(f"supervised stage: {settings.max_steps} steps on {len(dataset)} demonstrations", file=sys.stderr)
-    with computing(settings.num_threads):
+    with computing(settings.num_threads), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)  # dropout
         trainer = make_trainer(
             TrainerSettings(max_steps=settings.max_steps, max_epochs=None, zero_gradient_ok=[]),
             num_steps=settings.max_steps,
