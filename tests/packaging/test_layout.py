@@ -31,7 +31,7 @@ MAX_LINES = 400
 @pytest.fixture(scope="module")
 def files(root: Path) -> list[Path]:
     """Every file that git tracks or would track, relative to the root."""
-    if not (root / ".git").exists():  # sources that were downloaded as an archive
+    if not (root / ".git").exists():  # an archive of the sources holds no list of files
         pytest.skip("not a git checkout: what belongs to the repository is not known")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout

@@ -54,7 +54,7 @@ def test_a_job_gets_its_share_and_its_sweep(folder: JobFolder):
     assert folder.log.read_text() == "seed 1 begins\n"
 
 
-@pytest.mark.skipif(not can_pin(), reason="this system pins no process")
+@pytest.mark.skipif(not can_pin(), reason="Linux alone pins processes; elsewhere jobs run unpinned")
 def test_a_job_runs_on_its_own_processors_alone(folder: JobFolder):
     """Of those that are here, the last; no process can be pinned to one that is not."""
     all_of_them = sorted(os.sched_getaffinity(0))

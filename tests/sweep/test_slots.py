@@ -71,7 +71,7 @@ def test_who_finds_all_taken_waits(tmp_path: Path):
     assert order == ["let go", ("1",)]
 
 
-@pytest.mark.skipif(not can_pin(), reason="this system pins no process")
+@pytest.mark.skipif(not can_pin(), reason="Linux alone pins processes; elsewhere jobs run unpinned")
 def test_a_processor_is_one_jobs_own_whoever_else_counts_it_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Shares are claimed in two folders, as by two users: who comes second is not pinned, until the first is gone."""
     monkeypatch.setattr(processors, "MARK", f"test-{os.getpid()}")

@@ -16,7 +16,7 @@ def test_a_disk_that_runs_full(tmp_path: Path):
     try:
         with small_file_system(tmp_path / "tried"):
             pass
-    except MountError as error:
+    except MountError as error:  # neither root nor a user namespace: no small disk can be had, and none is made up
         pytest.skip(str(error))
     hits = Hits()
     fill_at_random(tmp_path, run_whole(tmp_path, "whole", KNOBS, num=1), random.Random(2), 2, hits)
