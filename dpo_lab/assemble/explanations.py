@@ -24,6 +24,7 @@ from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
 from dpo_lab.explanation.pieces import Piece, cut_into_pieces
 from dpo_lab.explanation.shown import Measure, ShownClass, ShownResponse, Told
+from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.module import PreferenceModule
 from dpo_lab.run import hex_key
 from dpo_lab.types import Encoded, Example
@@ -159,6 +160,9 @@ def _tell(
     encoded = fitted.encoded[0]
     called = _called(fitted.judgements[0], len(encoded.responses))
     told = _tell_encoded(experiment, trainer, example, encoded, called, measure)
+    if isinstance(experiment.policy, EncoderPolicy):  # what its tokenizer takes for spaces, cases and signs is no text
+        texts = experiment.policy.reading(example, encoded).texts
+        told = replace(told, prompt="\n".join(text for _, text in texts))
     if settings is None:
         return told
     to_device = trainer.strategy.batch_to_device
