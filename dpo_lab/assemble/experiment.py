@@ -32,6 +32,9 @@ from dpo_lab.seeds import derive_seeds
 from dpo_lab.trainer import TrainerSettings
 from dpo_lab.types import Text
 
+NOISE = ("dropout", "lora_dropout", "token_dropout", "item_dropout")
+"""Knobs of models that hide something at random while training."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -137,7 +140,7 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
         num_steps=num_steps,
         warmup_steps=warmup_steps,
         contents=contents,
-        dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout", "token_dropout")),
+        dropout=max(float(config["model"].get(rate) or 0.0) for rate in NOISE),
         start_found=start_found,
         tokens_found=tokens.hit,
         reference_is_policy=_reference_is_policy(policy, contents),

@@ -108,7 +108,7 @@ def score(
     found = {}
     with computing(settings.num_threads):
         trainer = make_trainer(settings, num_steps=1, callbacks=[gathered], validate_every=None)
-        _prepare_reference(experiment, trainer, list(parts.values()), say)
+        prepare_reference(experiment, trainer, list(parts.values()), say)
         restore(trainer)
         for split, loader in parts.items():
             trainer.validate(module, loader, verbose=False)
@@ -119,7 +119,8 @@ def score(
     return found
 
 
-def _prepare_reference(experiment: Experiment, trainer: pl.Trainer, loaders: Sequence[WindowLoader], say: Say) -> None:
+def prepare_reference(experiment: Experiment, trainer: pl.Trainer, loaders: Sequence[WindowLoader], say: Say) -> None:
+    """Compute what a cached reference will be asked of `loaders`, beside the weights that the policy begins with."""
     reference = experiment.reference
     if not isinstance(reference, CachedReference) or "sequential_kl" in experiment.objective.needs:
         return
