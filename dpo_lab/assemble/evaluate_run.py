@@ -11,11 +11,12 @@ import torch
 
 from dpo_lab.assemble.contests import measure_samples, opponent_of
 from dpo_lab.assemble.encoding import build_source
-from dpo_lab.assemble.experiment import Experiment, kind_of_policy
+from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.judgements import measure_judgements
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.scores import parts_to_score, prepare_reference
+from dpo_lab.assemble.suitability import kind_of_policy
 from dpo_lab.config.signature import locate
 from dpo_lab.errors import UserError
 from dpo_lab.evaluation.answer_figures import measure_answers

@@ -10,10 +10,12 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from dpo_lab.assemble.encoding import build_source
-from dpo_lab.assemble.experiment import Experiment, assemble, check_length, tokens_of
+from dpo_lab.assemble.experiment import Experiment, assemble
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.preparing import of_every_row
 from dpo_lab.assemble.reference_rows import rows_of_loaders
+from dpo_lab.assemble.suitability import check_length
+from dpo_lab.assemble.tokens import tokens_of
 from dpo_lab.config.signature import locate
 from dpo_lab.data.check_view import check_view
 from dpo_lab.data.windows import WindowLoader
