@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from dpo_lab.assemble.check_objective import kind_of_policy
 from dpo_lab.assemble.contests import measure_samples, opponent_of
 from dpo_lab.assemble.encoding import build_source
-from dpo_lab.assemble.experiment import Experiment, kind_of_policy
+from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.config.signature import locate

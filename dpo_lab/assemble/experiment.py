@@ -1,17 +1,16 @@
 """Everything of one run, built from its config in the order in which one thing needs another."""
 
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+from dpo_lab.assemble.check_objective import check_lengths, check_reference, check_responses, kind_of_policy
 from dpo_lab.assemble.encoding import build_source, special_tokens_of, unknown_id
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
-from dpo_lab.config.signature import locate
 from dpo_lab.data.check_view import check_left, check_view
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.encoded import EncodedDataset
@@ -79,14 +78,16 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     build = partial(_build, config, packages)
     seeds = derive_seeds(config["seed"], config["seeds"])
     objective = build_objective(config["loss"], packages)
-    _check_reference(config, packages, objective)
-    _check_responses(config, packages, objective)
+    check_reference(config, packages, objective)
+    check_responses(config, packages, objective)
     settings: TrainerSettings = build("trainer")
     logger: Logger = build("logger")
     logger.check()
     source = build_source(config)
     view = view_of(objective.needs, objective.best_alone, source.max_length)
-    source.report.left_out += check_view(view, source.train, source.validation, source.test)
+    source.report.left_out += check_view(
+        view, source.train, source.validation, source.test, who_needs=objective.who_needs
+    )
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed
     policy: Policy = build(
@@ -94,16 +95,19 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     )
     check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
+    tokens = tokens_of(policy, source, cache_dir)
+    check_left(len(tokens.datasets["train"].items(view)), source.report.merge(tokens.report))
+    check_lengths(kind_of_policy(config, packages), objective, tokens.datasets["train"])
     start_found = None
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
     _check_head(policy)
-    tokens = tokens_of(policy, source, cache_dir)
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
-    check_left(len(tokens.datasets["train"].items(view)), report)
+    if policy.reached_by_images and not any(encoded.images for encoded in tokens.datasets["train"].encoded):
+        say("no training row shows an image, so that only what reads is trained, and what sees stays as it is")
     reference: Reference | None = None
     if objective.needs_reference:
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
@@ -144,29 +148,6 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     )
 
 
-def kind_of_policy(config: Mapping[str, Any], packages: tuple[str, ...]) -> tuple[str, type[Policy]]:
-    """``model=NAME``, and the class of the policy, as what builds it is annotated; nothing is built."""
-    builder = locate(config["model"]["_target_"], packages)
-    return f"model={builder.__name__}", get_type_hints(inspect.unwrap(builder)).get("return", Policy)
-
-
-def _check_responses(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
-    """Whether responses of the policy's kind give what the objective asks for; known from what builds the policy."""
-    name, kind = kind_of_policy(config, packages)
-    for term in objective.terms:
-        lacking = [need for need in term.needs if need in kind.cannot_give]
-        if lacking:
-            raise UserError(
-                f"loss {term.name} needs {lacking[0]}, which {name} cannot give: {kind.cannot_give[lacking[0]]}. "
-                "Choose a loss without it; `dpo-lab losses` shows what each needs"
-            )
-        if term.compares_lengths and kind.num_decisions is not None:
-            raise UserError(
-                f"loss {term.name} acts on differences of length, and with {name} every response has as many decisions "
-                f"as any other, {kind.num_decisions}, so that its knobs would do nothing; use loss=sigmoid"
-            )
-
-
 def _check_head(policy: Policy) -> None:
     """Once its start is over, if it has one.
 
@@ -177,25 +158,6 @@ def _check_head(policy: Policy) -> None:
         raise UserError(
             "model.lora_rank: the head of this model was drawn and has learnt nothing, and an adapter would leave it "
             "so; take start=supervised, or train the whole model with loss=sft first and give model.path=RUN/model"
-        )
-
-
-def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
-    """Known from the config and the annotation of what builds the reference, so before any weight is loaded."""
-    if "sequential_kl" not in objective.needs:
-        return
-    if config["reference"].get("cache") == "require":
-        raise UserError(
-            "reference.cache=require: this loss needs the whole distributions of the reference, which are not kept; "
-            "use reference.cache=off"
-        )
-    builder = locate(config["reference"]["_target_"], packages)
-    kind = get_type_hints(inspect.unwrap(builder)).get("return", Reference)
-    if not kind.is_distribution:
-        needy = ", ".join(term.name for term in objective.terms if "sequential_kl" in term.needs)
-        raise UserError(
-            f"loss {needy} needs the divergence from a reference that is a distribution, and reference="
-            f"{builder.__name__} is none; use reference=frozen"
         )
 
 

@@ -8,8 +8,9 @@ from typing import Any, final
 
 import torch
 
+from dpo_lab.assemble.check_objective import kind_of_policy
 from dpo_lab.assemble.encoding import build_source
-from dpo_lab.assemble.experiment import corpus, kind_of_policy
+from dpo_lab.assemble.experiment import corpus
 from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.lightning import make_trainer
 from dpo_lab.assemble.preparing import of_every_row
