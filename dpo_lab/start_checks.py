@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
-from dpo_lab.module import PreferenceModule, Scored
+from dpo_lab.module import PreferenceModule
 from dpo_lab.ranks import gather_over_ranks
 from dpo_lab.reference.rounding import same_within
+from dpo_lab.scoring import Scored
 from dpo_lab.types import Window
 
 GRADIENT_UPDATES = 3

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_lab.assemble.check_objective import PolicyKind, check_lengths, why_not
 from dpo_lab.assemble.instantiate import build_objective
+from dpo_lab.assemble.suitability import PolicyKind, check_lengths, why_not
 from dpo_lab.catalogue.entry import names, read_entry
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.judgement import Judgement

@@ -1,4 +1,4 @@
-"""Whether an objective, a kind of policy and a reference go together: said before anything heavy."""
+"""What does not go together: policy, loss, reference and data."""
 
 import inspect
 from collections.abc import Mapping
@@ -6,7 +6,9 @@ from typing import Any, NamedTuple, get_type_hints
 
 from dpo_lab.config.signature import locate
 from dpo_lab.data.encoded import EncodedDataset
+from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
+from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.policy import Policy
 from dpo_lab.needs import Objective, Term
 from dpo_lab.reference.reference import Reference
@@ -103,4 +105,30 @@ def check_reference(config: Mapping[str, Any], packages: tuple[str, ...], object
         raise UserError(
             f"loss {needy} needs the divergence from a reference that is a distribution, and reference="
             f"{builder.__name__} is none; use reference=frozen"
+        )
+
+
+def check_head(policy: Policy) -> None:
+    """Once its start is over, if it has one.
+
+    Raises:
+        UserError: an adapter is to be trained below a head that has learnt nothing and would never learn.
+    """
+    if isinstance(policy, EncoderPolicy) and policy.has_fresh_head and policy.adapter is not None:
+        raise UserError(
+            "model.lora_rank: the head of this model was drawn and has learnt nothing, and an adapter would leave it "
+            "so; take start=supervised, or train the whole model with loss=sft first and give model.path=RUN/model"
+        )
+
+
+def check_length(source: DataSource, policy: Policy) -> None:
+    """
+    Raises:
+        UserError: the data may hold more tokens than the model can score.
+    """
+    limit = policy.max_positions
+    if limit is not None and source.max_length > limit:
+        raise UserError(
+            f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows "
+            "(with a rotary embedding that changes with the longest row: up to which it does not); use at most that"
         )
