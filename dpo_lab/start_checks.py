@@ -144,8 +144,11 @@ class StartChecks(pl.Callback):
 
     def _check_moves(self, module: PreferenceModule) -> None:
         now = _sample_values(module)
-        num_moved = sum(int((now[name] != first).sum()) for name, first in self._first_values.items())
-        fraction = num_moved / max(1, sum(first.numel() for first in self._first_values.values()))
+        # What rightly has no gradient says nothing of the size of the steps.
+        still = self._without_gradient if self._num_gradients else set[str]()
+        first_values = {name: first for name, first in self._first_values.items() if name not in still}
+        num_moved = sum(int((now[name] != first).sum()) for name, first in first_values.items())
+        fraction = num_moved / max(1, sum(first.numel() for first in first_values.values()))
         self.results["sanity/fraction_weights_moved"] = fraction
         self._first_values = {}
         if fraction < 0.5:

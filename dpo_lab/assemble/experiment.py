@@ -9,7 +9,14 @@ from typing import Any
 from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
-from dpo_lab.assemble.suitability import check_head, check_length, check_reference, check_responses
+from dpo_lab.assemble.suitability import (
+    check_head,
+    check_length,
+    check_lengths,
+    check_reference,
+    check_responses,
+    kind_of_policy,
+)
 from dpo_lab.assemble.tokens import corpus, tokens_of
 from dpo_lab.data.check_view import check_left, check_view
 from dpo_lab.data.report import DataReport
@@ -83,7 +90,9 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     logger.check()
     source = build_source(config)
     view = view_of(objective.needs, objective.best_alone, source.max_length)
-    source.report.left_out += check_view(view, source.train, source.validation, source.test)
+    source.report.left_out += check_view(
+        view, source.train, source.validation, source.test, who_needs=objective.who_needs
+    )
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed
     policy: Policy = build(
@@ -91,16 +100,19 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     )
     check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
+    tokens = tokens_of(policy, source, cache_dir)
+    check_left(len(tokens.datasets["train"].items(view)), source.report.merge(tokens.report))
+    check_lengths(kind_of_policy(config, packages), objective, tokens.datasets["train"])
     start_found = None
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
     check_head(policy)
-    tokens = tokens_of(policy, source, cache_dir)
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
-    check_left(len(tokens.datasets["train"].items(view)), report)
+    if policy.reached_by_images and not any(encoded.images for encoded in tokens.datasets["train"].encoded):
+        say("no training row shows an image, so that only what reads is trained, and what sees stays as it is")
     reference: Reference | None = None
     if objective.needs_reference:
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
