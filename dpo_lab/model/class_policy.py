@@ -33,6 +33,7 @@ class Classifier(EncoderPolicy):
 
     kind: ClassVar[ModelKind] = SEQUENCE_CLASSIFIER
     num_decisions: ClassVar[int | None] = 1
+    decides_at_once: ClassVar[bool] = True
 
     def __init__(self, model: Any, tokenizer: Any, *, token_dropout: float = 0.0, **options: Any):
         """

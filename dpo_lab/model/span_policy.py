@@ -45,6 +45,7 @@ class SpanReader(EncoderPolicy):
 
     kind: ClassVar[ModelKind] = SPAN_READER
     num_decisions: ClassVar[int | None] = 2
+    decides_at_once: ClassVar[bool] = True
     cannot_give: ClassVar[Mapping[str, str]] = {"drift": "a span of one passage is no span of another"}
 
     def __init__(self, model: Any, tokenizer: Any, *, window: int, stride: int, **options: Any):
