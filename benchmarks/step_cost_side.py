@@ -56,7 +56,7 @@ def save_model(size: str, data: str, folder: Path) -> int:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from dpo_lab.assemble.experiment import corpus
+    from dpo_lab.assemble.tokens import corpus
     from dpo_lab.data.files import files
 
     save_tokenizer(corpus(files(path=data, on_problem="drop", validation_fraction=0.0)), folder)

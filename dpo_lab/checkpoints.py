@@ -11,7 +11,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from dpo_lab.data.windows import WindowLoader
 from dpo_lab.errors import UserError
 from dpo_lab.interruption import Interruption, Stopped
-from dpo_lab.module import NonFiniteError, PreferenceModule
+from dpo_lab.module import PreferenceModule
+from dpo_lab.non_finite import NonFiniteError
 from dpo_lab.ranks import from_first_rank, gather_over_ranks, num_ranks, rank
 from dpo_lab.recorder import Recorder
 from dpo_lab.run import RunFolder

@@ -1,9 +1,9 @@
 """One optimizer step. It holds policy and reference and knows neither the loss, the model nor the logger."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple, cast, final
+from typing import Any, cast, final
 
 import pytorch_lightning as pl
 import torch
@@ -18,41 +18,19 @@ from dpo_lab.metrics import Tally, predictions, tally_batch, tally_shares
 from dpo_lab.model.fingerprint import tensor_fingerprint
 from dpo_lab.model.policy import Policy
 from dpo_lab.needs import Objective
+from dpo_lab.non_finite import non_finite_error
 from dpo_lab.ranks import gather_over_ranks, num_ranks, rank, sum_gradients, sum_over_ranks
 from dpo_lab.reference.moving import MovingReference
 from dpo_lab.reference.reference import Reference
-from dpo_lab.scoring import Measured, Scorer, join_batches, join_measured
+from dpo_lab.scoring import Measured, Scored, Scorer, join_batches, join_measured
 from dpo_lab.seeds import global_generators, set_global_generators
-from dpo_lab.types import LossOutput, PreferenceBatch, State, Window
+from dpo_lab.types import PreferenceBatch, State, Window
 
 VALIDATION_STEP = -1
 """Stands for the optimizer step in random subsets while validating, so that each validation sees the same ones."""
 
 
-class NonFiniteError(UserError):
-    """A gradient is infinite or not a number: the update would destroy the weights, so it is not made.
-
-    `keys` are of the responses in question, `PreferenceBatch.key`; `is_known`: each has a log-probability or a loss
-    that is not finite by itself. Else all of the step are in question.
-    """
-
-    exit_code: ClassVar[int] = 6
-
-    def __init__(self, message: str, keys: Sequence[tuple[int, int]] = (), *, is_known: bool = False) -> None:
-        super().__init__(message)
-        self.keys = tuple(keys)
-        self.is_known = is_known
-
-
 OptimizerFactory = Callable[[Policy], tuple[Optimizer, LRScheduler]]
-
-
-class Scored(NamedTuple):
-    """A batch, what policy and reference say of it, and what the terms of the objective make of that."""
-
-    batch: PreferenceBatch
-    measured: Measured
-    outputs: dict[str, LossOutput]
 
 
 @final
@@ -174,7 +152,9 @@ class PreferenceModule(pl.LightningModule):
         for name, number in {"lr": optimizer.param_groups[0]["lr"], **self._moving_weights(step)}.items():
             self.last_tally.add(name, torch.tensor([number], dtype=torch.float64, device=norm.device))
         if not bool(norm.isfinite()):
-            raise self._non_finite(window, step)
+            with torch.no_grad():
+                scored = self.score(window)
+            raise non_finite_error(window, scored, step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
@@ -185,22 +165,6 @@ class PreferenceModule(pl.LightningModule):
         return {
             f"loss_weight/{term.name}": term.weight_at(step) for term in self._scheduled.terms if term.ramp is not None
         }
-
-    @torch.no_grad()
-    def _non_finite(self, window: Window, step: int) -> NonFiniteError:
-        """Says which responses of the window are to blame, as far as the numbers of each show it."""
-        mine = [key for part in self.score(window) for key in part.batch.key[_non_finite_rows(part)].tolist()]
-        keys = list(chain.from_iterable(gather_over_ranks(mine)))
-        known = bool(keys)
-        if not known:
-            mine = [key for batch in window for key in batch.key.tolist()]
-            keys = list(chain.from_iterable(gather_over_ranks(mine)))
-        return NonFiniteError(
-            f"the gradient at optimizer step {step + 1} is not finite, and the update was not "
-            "made; try a smaller optimizer.lr, trainer.clip_norm, or trainer.precision=32-true",
-            [(high, low) for high, low in keys],
-            is_known=known,
-        )
 
     def validation_step(self, window: Window, index: int) -> list[dict[str, Tensor]]:
         """Scores a window of each rank without gradient; returns per-response numbers for the record of predictions."""
@@ -322,21 +286,6 @@ class PreferenceModule(pl.LightningModule):
                 totals[name] = totals[name] + added if name in totals else added
         summed = sum_over_ranks(torch.stack([totals[term.name] for term in self.objective.terms]))
         return {term.name: total for term, total in zip(self.objective.terms, summed, strict=True)}
-
-
-def _non_finite_rows(part: Scored) -> Tensor:
-    """``Bool[n]``: rows with a log-probability, or in an item with a loss, that is not finite."""
-    batch, measured = part.batch, part.measured
-    bad = ~measured.policy.token.isfinite().all(1)
-    if measured.reference is not None:
-        bad |= ~measured.reference.token.isfinite().all(1)
-    for output in part.outputs.values():
-        items = ~output.loss.isfinite()
-        if len(items) == len(batch.pairs) and not bool(items.all()):
-            bad[batch.pairs[items].flatten()] = True
-        elif len(items) == len(bad) and not bool(items.all()):
-            bad |= items
-    return bad
 
 
 def _over_ranks(rows: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

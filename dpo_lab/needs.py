@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 from dpo_lab.types import LossOutput, State
 
@@ -49,10 +49,25 @@ def best_alone(loss: LossFunction) -> LossFunction:
     return loss
 
 
-def compares_lengths(loss: LossFunction) -> LossFunction:
-    """Declares that `loss` is another one where all responses are of one length: its knobs act on differences alone."""
-    loss.__dict__["compares_lengths"] = True
-    return loss
+Sameness = Literal["length", "distributions"]
+"""What responses to one prompt may have in common: their number of decisions; the distributions that these are drawn
+from, whichever response it is, and so their number as well."""
+
+
+def comes_to(instead: str, *, of_same: Sameness) -> Callable[[LossFunction], LossFunction]:
+    """Declares that a loss acts on differences alone of what is `of_same`: without any it is what `instead` says.
+
+    >>> @comes_to("sigmoid", of_same="length")
+    ... def no_tails(policy, reference, pairs): ...
+    >>> Term("no_tails", no_tails).comes_to
+    ('sigmoid', 'length')
+    """
+
+    def declare(loss: LossFunction) -> LossFunction:
+        loss.__dict__["comes_to"] = (instead, of_same)
+        return loss
+
+    return declare
 
 
 class IngredientError(TypeError):
@@ -132,9 +147,19 @@ class Term:
         return _declares(self.loss, "best_alone")
 
     @property
-    def compares_lengths(self) -> bool:
-        """Whether nothing of its own is left where all responses are of one length (`compares_lengths`)."""
-        return _declares(self.loss, "compares_lengths")
+    def comes_to(self) -> tuple[str, Sameness] | None:
+        """What this is where responses to a prompt have the same of something; None where it stays what it is."""
+        return getattr(_bare(self.loss), "comes_to", None)
+
+    @property
+    def title(self) -> str:
+        """Its name, with that of its loss where this is another.
+
+        >>> Term("penalty", len).title, Term("len", partial(len)).title
+        ('penalty (len)', 'len')
+        """
+        function = getattr(_bare(self.loss), "__name__", self.name)
+        return function if function.startswith(self.name) else f"{self.name} ({function})"
 
     def __call__(self, ingredients: Mapping[str, Any], state: State | None = None) -> LossOutput:
         given = {**ingredients, "state": state or {}}
@@ -162,6 +187,11 @@ class Objective:
     def needs_reference(self) -> bool:
         """Whether a reference has to be built and run."""
         return bool({"reference", "sequential_kl"} & self.needs)
+
+    def who_needs(self, ingredient: str) -> str:
+        """``loss NAME`` of the terms that ask for `ingredient`, of all where none does, for messages."""
+        asking = [term.title for term in self.terms if ingredient in term.needs]
+        return f"loss {', '.join(asking or [term.title for term in self.terms])}"
 
     @property
     def best_alone(self) -> bool:

@@ -12,7 +12,7 @@ from dpo_lab.needs import Objective
 from dpo_lab.reductions import log_collision, sequential_kl
 from dpo_lab.reference.reference import Reference
 from dpo_lab.seeds import row_generators
-from dpo_lab.types import LogProbs, PolicyStats, PreferenceBatch
+from dpo_lab.types import LogProbs, LossOutput, PolicyStats, PreferenceBatch
 
 FROM_DISTRIBUTIONS = frozenset({"policy_stats", "sequential_kl"})
 """Ingredients that are reduced from whole distributions, which cost one number a choice and not one a decision."""
@@ -39,6 +39,14 @@ class Measured(NamedTuple):
             policy_stats=None if stats is None else PolicyStats(stats.log_collision.detach().requires_grad_()),
             sequential_kl=None if divergence is None else divergence.detach().requires_grad_(),
         )
+
+
+class Scored(NamedTuple):
+    """A batch, what policy and reference say of it, and what the terms of the objective make of that."""
+
+    batch: PreferenceBatch
+    measured: Measured
+    outputs: dict[str, LossOutput]
 
 
 @final

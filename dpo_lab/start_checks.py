@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.log_ratio import log_ratio
-from dpo_lab.module import PreferenceModule, Scored
+from dpo_lab.module import PreferenceModule
 from dpo_lab.ranks import gather_over_ranks
 from dpo_lab.reference.rounding import same_within
+from dpo_lab.scoring import Scored
 from dpo_lab.types import Window
 
 GRADIENT_UPDATES = 3
@@ -143,8 +144,11 @@ class StartChecks(pl.Callback):
 
     def _check_moves(self, module: PreferenceModule) -> None:
         now = _sample_values(module)
-        num_moved = sum(int((now[name] != first).sum()) for name, first in self._first_values.items())
-        fraction = num_moved / max(1, sum(first.numel() for first in self._first_values.values()))
+        # What rightly has no gradient says nothing of the size of the steps.
+        still = self._without_gradient if self._num_gradients else set[str]()
+        first_values = {name: first for name, first in self._first_values.items() if name not in still}
+        num_moved = sum(int((now[name] != first).sum()) for name, first in first_values.items())
+        fraction = num_moved / max(1, sum(first.numel() for first in first_values.values()))
         self.results["sanity/fraction_weights_moved"] = fraction
         self._first_values = {}
         if fraction < 0.5:

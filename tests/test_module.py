@@ -14,8 +14,9 @@ from dpo_lab.loss.ipo import ipo
 from dpo_lab.loss.sft import sft
 from dpo_lab.loss.sigmoid import sigmoid
 from dpo_lab.model.causal_lm import CausalLM
-from dpo_lab.module import NonFiniteError, PreferenceModule
+from dpo_lab.module import PreferenceModule
 from dpo_lab.needs import Objective, Term
+from dpo_lab.non_finite import NonFiniteError
 from dpo_lab.optimizer.adamw import adamw
 from dpo_lab.reference.frozen import frozen
 from dpo_lab.types import LossOutput

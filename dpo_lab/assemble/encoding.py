@@ -91,7 +91,7 @@ def build_encoding(config: Mapping[str, Any], texts: Sequence[str], classes: Seq
     No weights are loaded for ``model=causal_lm`` and none are drawn for ``model=tiny``; any other policy is built.
 
     Args:
-        texts: what a tokenizer may be trained on, as `dpo_lab.assemble.experiment.corpus` gives it.
+        texts: what a tokenizer may be trained on, as `dpo_lab.assemble.tokens.corpus` gives it.
         classes: `DataSource.classes`.
 
     Raises:

@@ -2,16 +2,21 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 
 from dpo_lab.assemble.contests import measure_samples, opponent_of
 from dpo_lab.assemble.encoding import build_source
-from dpo_lab.assemble.experiment import Experiment, kind_of_policy
+from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.instantiate import instantiate
+from dpo_lab.assemble.judgements import measure_judgements
 from dpo_lab.assemble.lightning import computing, make_trainer
+from dpo_lab.assemble.scores import parts_to_score, prepare_reference
+from dpo_lab.assemble.suitability import kind_of_policy
 from dpo_lab.config.signature import locate
 from dpo_lab.errors import UserError
 from dpo_lab.evaluation.answer_figures import measure_answers
@@ -50,6 +55,11 @@ def check_opponent(experiment: Experiment, judge: Judge | None, settings: Evalua
     Raises:
         UserError: what responses are to be compared with is not there, or nobody would compare them.
     """
+    if settings.num_samples == 0 and (judge is not None or settings.against is not None):
+        raise UserError(
+            f"num_samples=0: nothing is drawn that {'judge=' + judge.label if judge is not None else 'against'} could "
+            "compare; leave it out, or draw samples"
+        )
     if settings.against is None:
         return
     opponent_of(experiment, settings.against)
@@ -106,6 +116,8 @@ def evaluate_run(
     found = {}
     with computing(experiment.trainer.num_threads), torch.no_grad():
         trainer = make_trainer(experiment.trainer, num_steps=1, callbacks=[], validate_every=None)
+        if policy.writes_text:
+            prepare_reference(experiment, trainer, [parts_to_score(experiment)[name] for name in names], say)
         restore(module)
         policy.to(trainer.strategy.root_device).eval()
         if reference is not None:
@@ -115,5 +127,27 @@ def evaluate_run(
                 measured = measure_answers(policy, source, "validation" if name == "val" else name, settings.cutoffs)
                 if measured is None and not policy.writes_text:
                     raise UserError(f"nothing is known to measure of a policy of kind {type(policy).__name__}")
-                found[name] = measured or measure_samples(experiment, name, judge, settings, say)
+                found[name] = measured or _of_texts(experiment, module, trainer, name, judge, settings, say)
     return found
+
+
+def _of_texts(
+    experiment: Experiment,
+    module: PreferenceModule,
+    trainer: pl.Trainer,
+    name: str,
+    judge: Judge | None,
+    settings: EvaluationSettings,
+    say: Say,
+) -> Measured:
+    """What the policy says of the judgements of one split, and what it writes itself."""
+    of_judgements = measure_judgements(experiment, module, trainer, name)
+    if settings.num_samples:
+        sampled = measure_samples(experiment, name, judge, settings, say)
+        return replace(sampled, figures={**sampled.figures, **of_judgements})
+    if not of_judgements:
+        raise UserError(
+            f"num_samples=0: {name} has no judgement that the loss of this run sees, so samples are all that could be "
+            "measured"
+        )
+    return Measured(of_judgements, [], {})

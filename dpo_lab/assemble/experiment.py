@@ -1,28 +1,30 @@
 """Everything of one run, built from its config in the order in which one thing needs another."""
 
-import hashlib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from dpo_lab.assemble.encoding import build_source, special_tokens_of, unknown_id
+from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.instantiate import bind, build_objective, instantiate
 from dpo_lab.assemble.start import train_start
-from dpo_lab.config.signature import locate
+from dpo_lab.assemble.suitability import (
+    check_head,
+    check_length,
+    check_lengths,
+    check_reference,
+    check_responses,
+    kind_of_policy,
+)
+from dpo_lab.assemble.tokens import corpus, tokens_of
 from dpo_lab.data.check_view import check_left, check_view
-from dpo_lab.data.encode_source import encode_source
-from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource
-from dpo_lab.data.token_cache import CachedTokens, load_or_encode
+from dpo_lab.data.token_cache import CachedTokens
 from dpo_lab.data.view import View, view_of
 from dpo_lab.data.windows import WindowLoader
-from dpo_lab.errors import UserError
 from dpo_lab.logger.logger import Logger
-from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.policy import Policy
 from dpo_lab.module import OptimizerFactory
 from dpo_lab.needs import Objective
@@ -30,7 +32,9 @@ from dpo_lab.reference.reference import Reference
 from dpo_lab.sampling import SampleSettings
 from dpo_lab.seeds import derive_seeds
 from dpo_lab.trainer import TrainerSettings
-from dpo_lab.types import Text
+
+NOISE = ("dropout", "lora_dropout", "token_dropout", "item_dropout")
+"""Knobs of models that hide something at random while training."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,16 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     build = partial(_build, config, packages)
     seeds = derive_seeds(config["seed"], config["seeds"])
     objective = build_objective(config["loss"], packages)
-    _check_reference(config, packages, objective)
-    _check_responses(config, packages, objective)
+    check_reference(config, packages, objective)
+    check_responses(config, packages, objective)
     settings: TrainerSettings = build("trainer")
     logger: Logger = build("logger")
     logger.check()
     source = build_source(config)
     view = view_of(objective.needs, objective.best_alone, source.max_length)
-    source.report.left_out += check_view(view, source.train, source.validation, source.test)
+    source.report.left_out += check_view(
+        view, source.train, source.validation, source.test, who_needs=objective.who_needs
+    )
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed
     policy: Policy = build(
@@ -94,16 +100,19 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     )
     check_length(source, policy)
     cache_dir = Path(config["cache_dir"]).expanduser()
+    tokens = tokens_of(policy, source, cache_dir)
+    check_left(len(tokens.datasets["train"].items(view)), source.report.merge(tokens.report))
+    check_lengths(kind_of_policy(config, packages), objective, tokens.datasets["train"])
     start_found = None
     if start is not None:
         with policy.below_adapter():  # an adapter begins where the supervised stage ends
             start_found = train_start(policy, source, start, cache_dir)
-    _check_head(policy)
-    tokens = tokens_of(policy, source, cache_dir)
+    check_head(policy)
     report = source.report.merge(tokens.report)
     for line in report.lines():
         say(line)
-    check_left(len(tokens.datasets["train"].items(view)), report)
+    if policy.reached_by_images and not any(encoded.images for encoded in tokens.datasets["train"].encoded):
+        say("no training row shows an image, so that only what reads is trained, and what sees stays as it is")
     reference: Reference | None = None
     if objective.needs_reference:
         reference = build("reference", policy=policy, cache_dir=cache_dir, precision=settings.precision)
@@ -112,13 +121,8 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     train, validation, test = _loaders(tokens, view, policy, source, settings, seeds["order"], rank)
     num_steps = settings.num_steps(train.num_windows)
     warmup_steps = config["optimizer"].get("warmup_steps", 0)
-    if warmup_steps >= num_steps:
-        say(f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps")
-    if settings.global_batch_size > len(train.items):
-        say(
-            f"trainer.global_batch_size={settings.global_batch_size} is more than the {len(train.items)} items that "
-            "there are: each step takes them all"
-        )
+    for line in _odd_sizes(settings, warmup_steps, num_steps, len(train.items)):
+        say(line)
     contents = _contents(source, policy, reference)
     return Experiment(
         policy=policy,
@@ -137,65 +141,20 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
         num_steps=num_steps,
         warmup_steps=warmup_steps,
         contents=contents,
-        dropout=max(float(config["model"].get(rate) or 0.0) for rate in ("dropout", "lora_dropout", "token_dropout")),
+        dropout=max(float(config["model"].get(rate) or 0.0) for rate in NOISE),
         start_found=start_found,
         tokens_found=tokens.hit,
         reference_is_policy=_reference_is_policy(policy, contents),
     )
 
 
-def kind_of_policy(config: Mapping[str, Any], packages: tuple[str, ...]) -> tuple[str, type[Policy]]:
-    """``model=NAME``, and the class of the policy, as what builds it is annotated; nothing is built."""
-    builder = locate(config["model"]["_target_"], packages)
-    return f"model={builder.__name__}", get_type_hints(inspect.unwrap(builder)).get("return", Policy)
-
-
-def _check_responses(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
-    """Whether responses of the policy's kind give what the objective asks for; known from what builds the policy."""
-    name, kind = kind_of_policy(config, packages)
-    for term in objective.terms:
-        lacking = [need for need in term.needs if need in kind.cannot_give]
-        if lacking:
-            raise UserError(
-                f"loss {term.name} needs {lacking[0]}, which {name} cannot give: {kind.cannot_give[lacking[0]]}. "
-                "Choose a loss without it; `dpo-lab losses` shows what each needs"
-            )
-        if term.compares_lengths and kind.num_decisions is not None:
-            raise UserError(
-                f"loss {term.name} acts on differences of length, and with {name} every response has as many decisions "
-                f"as any other, {kind.num_decisions}, so that its knobs would do nothing; use loss=sigmoid"
-            )
-
-
-def _check_head(policy: Policy) -> None:
-    """Once its start is over, if it has one.
-
-    Raises:
-        UserError: an adapter is to be trained below a head that has learnt nothing and would never learn.
-    """
-    if isinstance(policy, EncoderPolicy) and policy.has_fresh_head and policy.adapter is not None:
-        raise UserError(
-            "model.lora_rank: the head of this model was drawn and has learnt nothing, and an adapter would leave it "
-            "so; take start=supervised, or train the whole model with loss=sft first and give model.path=RUN/model"
-        )
-
-
-def _check_reference(config: Mapping[str, Any], packages: tuple[str, ...], objective: Objective) -> None:
-    """Known from the config and the annotation of what builds the reference, so before any weight is loaded."""
-    if "sequential_kl" not in objective.needs:
-        return
-    if config["reference"].get("cache") == "require":
-        raise UserError(
-            "reference.cache=require: this loss needs the whole distributions of the reference, which are not kept; "
-            "use reference.cache=off"
-        )
-    builder = locate(config["reference"]["_target_"], packages)
-    kind = get_type_hints(inspect.unwrap(builder)).get("return", Reference)
-    if not kind.is_distribution:
-        needy = ", ".join(term.name for term in objective.terms if "sequential_kl" in term.needs)
-        raise UserError(
-            f"loss {needy} needs the divergence from a reference that is a distribution, and reference="
-            f"{builder.__name__} is none; use reference=frozen"
+def _odd_sizes(settings: TrainerSettings, warmup_steps: int, num_steps: int, num_items: int) -> Iterator[str]:
+    if warmup_steps >= num_steps:
+        yield f"optimizer.warmup_steps={warmup_steps} is not over before the last of {num_steps} steps"
+    if settings.global_batch_size > num_items:
+        yield (
+            f"trainer.global_batch_size={settings.global_batch_size} is more than the {num_items} items that there "
+            "are: each step takes them all"
         )
 
 
@@ -254,67 +213,9 @@ def _reference_is_policy(policy: Policy, contents: dict[str, str]) -> bool:
     return adapter is not None and adapter.is_zero() and reference == adapter.base_fingerprint()
 
 
-def corpus(source: DataSource) -> list[str]:
-    """Texts that a tokenizer may be trained on: prompts and responses of training rows, never of those held out."""
-    return [
-        text
-        for example in [*source.train, *source.demonstrations]
-        for part in (example.prompt, *example.responses)
-        for text in _texts(part)
-    ]
-
-
-def _texts(part: Text) -> list[str]:
-    return [part] if isinstance(part, str) else [message["content"] for message in part]
-
-
 def _build(config: Mapping[str, Any], packages: tuple[str, ...], group: str, **given: Any) -> Any:
     return instantiate(config[group], packages, **given)
 
 
 def _bind_optimizer(config: Mapping[str, Any], packages: tuple[str, ...], num_steps: int) -> OptimizerFactory:
     return partial(bind(config["optimizer"], packages), num_steps=num_steps)
-
-
-def check_length(source: DataSource, policy: Policy) -> None:
-    """
-    Raises:
-        UserError: the data may hold more tokens than the model can score.
-    """
-    limit = policy.max_positions
-    if limit is not None and source.max_length > limit:
-        raise UserError(
-            f"data.max_length: {source.max_length} is longer than the {limit} positions that the model knows "
-            "(with a rotary embedding that changes with the longest row: up to which it does not); use at most that"
-        )
-
-
-def tokens_of(policy: Policy, source: DataSource, cache_dir: Path) -> CachedTokens:
-    """The data as `policy` encodes it, from disk where it was encoded before."""
-    return load_or_encode(cache_dir, _tokens_key(policy, source), partial(_encode, policy, source))
-
-
-def _tokens_key(policy: Policy, source: DataSource) -> str:
-    policies = (source.on_overflow, source.on_problem)
-    # Where images lie is no part of what the data says, yet it is kept with the tokens.
-    places = [image.path for examples in source.sets.values() for example in examples for image in example.images]
-    parts = (source.fingerprint, policy.encoding_fingerprint(), str(source.max_length), *policies, *places)
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
-
-
-def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str, EncodedDataset]:
-    special_tokens = special_tokens_of(policy)
-    return {
-        name: encode_source(
-            examples,
-            policy.encode,
-            source.max_length,
-            source.on_overflow,
-            report,
-            policy.end_id,
-            on_problem=source.on_problem,
-            special_tokens=special_tokens,
-            unknown_id=unknown_id(policy.tokenizer),
-        )
-        for name, examples in source.sets.items()
-    }

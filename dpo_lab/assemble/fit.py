@@ -15,7 +15,8 @@ from dpo_lab.assemble.steps import Steps, build_steps
 from dpo_lab.checkpoints import Checkpoints
 from dpo_lab.data.locate import locate
 from dpo_lab.interruption import Interruption
-from dpo_lab.module import NonFiniteError, PreferenceModule
+from dpo_lab.module import PreferenceModule
+from dpo_lab.non_finite import NonFiniteError
 from dpo_lab.run import RunFolder, hex_key
 from dpo_lab.run.read import read_rows
 from dpo_lab.samples import Sample, read_samples, write_samples

@@ -48,7 +48,7 @@ def decisive_versions() -> dict[str, str]:
 
 def noise_of(policy: Policy) -> dict[str, float]:
     """Rates of the noise that `policy` trains under, which its weights do not tell."""
-    names = ("dropout", "largest_dropout", "token_dropout")
+    names = ("dropout", "largest_dropout", "token_dropout", "item_dropout")
     return {name: getattr(policy, name) for name in names if hasattr(policy, name)}
 
 

@@ -9,10 +9,11 @@ from typing import Any, final
 import torch
 
 from dpo_lab.assemble.encoding import build_source
-from dpo_lab.assemble.experiment import corpus, kind_of_policy
 from dpo_lab.assemble.instantiate import instantiate
 from dpo_lab.assemble.lightning import make_trainer
 from dpo_lab.assemble.preparing import of_every_row
+from dpo_lab.assemble.suitability import kind_of_policy
+from dpo_lab.assemble.tokens import corpus
 from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
 from dpo_lab.model.policy import Policy

@@ -10,10 +10,12 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from dpo_lab.assemble.encoding import build_source
-from dpo_lab.assemble.experiment import Experiment, assemble, check_length, tokens_of
+from dpo_lab.assemble.experiment import Experiment, assemble
 from dpo_lab.assemble.lightning import computing, make_trainer
 from dpo_lab.assemble.preparing import of_every_row
 from dpo_lab.assemble.reference_rows import rows_of_loaders
+from dpo_lab.assemble.suitability import check_length
+from dpo_lab.assemble.tokens import tokens_of
 from dpo_lab.config.signature import locate
 from dpo_lab.data.check_view import check_view
 from dpo_lab.data.windows import WindowLoader
@@ -108,7 +110,7 @@ def score(
     found = {}
     with computing(settings.num_threads):
         trainer = make_trainer(settings, num_steps=1, callbacks=[gathered], validate_every=None)
-        _prepare_reference(experiment, trainer, list(parts.values()), say)
+        prepare_reference(experiment, trainer, list(parts.values()), say)
         restore(trainer)
         for split, loader in parts.items():
             trainer.validate(module, loader, verbose=False)
@@ -119,7 +121,8 @@ def score(
     return found
 
 
-def _prepare_reference(experiment: Experiment, trainer: pl.Trainer, loaders: Sequence[WindowLoader], say: Say) -> None:
+def prepare_reference(experiment: Experiment, trainer: pl.Trainer, loaders: Sequence[WindowLoader], say: Say) -> None:
+    """Compute what a cached reference will be asked of `loaders`, beside the weights that the policy begins with."""
     reference = experiment.reference
     if not isinstance(reference, CachedReference) or "sequential_kl" in experiment.objective.needs:
         return

@@ -139,11 +139,15 @@ def build_steps(
 
 
 def make_start_checks(experiment: Experiment) -> StartChecks:
+    policy = experiment.policy
+    # A step whose prompts show nothing has no gradient for what sees, and the first steps may be such.
+    shows_always = all(encoded.images for encoded in experiment.train.dataset.encoded)
+    unseen = () if shows_always else policy.reached_by_images
     return StartChecks(
         reference_is_policy=experiment.reference_is_policy,
         dropout=experiment.dropout,
-        is_exact=is_exact(precision=experiment.trainer.precision, dtype=experiment.policy.computation()["dtype"]),
-        zero_gradient_ok=(*experiment.trainer.zero_gradient_ok, *experiment.policy.without_gradient),
+        is_exact=is_exact(precision=experiment.trainer.precision, dtype=policy.computation()["dtype"]),
+        zero_gradient_ok=(*experiment.trainer.zero_gradient_ok, *policy.without_gradient, *unseen),
         num_steps=experiment.num_steps,
     )
 

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 
 def _audit(overrides: list[str], out: Path | None) -> int:
     from dpo_lab.assemble.encoding import build_encoding, build_source
-    from dpo_lab.assemble.experiment import corpus
+    from dpo_lab.assemble.tokens import corpus
     from dpo_lab.audit.examine import examine
     from dpo_lab.audit.page import page
     from dpo_lab.audit.pictures import draw_audit

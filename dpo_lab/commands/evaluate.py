@@ -27,9 +27,11 @@ dpo-lab evaluate RUN judge=reward_model judge.path=MODEL   win rate against the 
 dpo-lab evaluate RUN judge=endpoint judge.url=http://localhost:8000/v1 judge.model=NAME against=chosen
                                                            against what the data prefers, by a model that is asked
 dpo-lab evaluate RUN weights=best num_samples=2000         other weights, more samples
+dpo-lab evaluate RUN num_samples=0                         no samples: what the data has judged, and nothing else
 
 classifiers: accuracy, macro-F1, log-loss, Brier score, calibration error, confusion; span readers: exact match, token
-F1; recommenders: NDCG, hit rate, MRR; what writes text: samples, length, KL, win rate as it is and at equal length.
+F1; recommenders: NDCG, hit rate, MRR; what writes text: accuracy of judged pairs and lists or area under the curve of
+single judgements, beside length and reference; samples, length, KL, win rate as it is and at equal length.
 Each with a 95 % interval. It goes to RUN/evaluation/NAME.json, a row an example to NAME.jsonl; or to out=FILE.json.
 """
 
@@ -197,9 +199,9 @@ def _mirror(run: "Run", found: "Mapping[str, Measured]", files: Mapping[str, Pat
             summary |= {f"{name}/{figure}{part}": getattr(value, key) for part, key in _PARTS.items()}
         columns = list(dict.fromkeys(column for row in measured.rows for column in row))
         rows = [[row.get(column) for column in columns] for row in measured.rows]
-        table = (columns, rows) if lets_texts_go(run.config) else None
+        tables = {name: (columns, rows)} if lets_texts_go(run.config) else None
         try:
-            _say(send_afterwards(run.path, run.config, run.info, name, "evaluate", summary=summary, table=table))
+            _say(send_afterwards(run.path, run.config, run.info, name, "evaluate", summary=summary, tables=tables))
         except UserError as error:
             _say(f"{error}; the run folder has everything")
 

@@ -65,7 +65,7 @@ def _inspect(overrides: list[str], num: int) -> None:
     from rich.console import Console
 
     from dpo_lab.assemble.encoding import build_encoding, build_source, build_view
-    from dpo_lab.assemble.experiment import corpus
+    from dpo_lab.assemble.tokens import corpus
     from dpo_lab.audit.token_rows import show_row
     from dpo_lab.commands.compose import compose
 

@@ -17,9 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from dpo_lab.config.choices import has_own_node, holders, refuse
 from dpo_lab.config.source import Source
-from dpo_lab.config.spelling import did_you_mean, nearest, nearest_key
+from dpo_lab.config.spelling import did_you_mean, nearest
+from dpo_lab.config.unknown_key import unknown_key
 
 PLANS = "sweep"
 """The folder of plans is a group to Hydra, as every folder of configs is; nothing of it is chosen for a run."""
@@ -198,7 +198,7 @@ class _Reviewer:
     def _set(self, config: DictConfig, override: Override) -> None:
         key = override.key_or_group
         if override.package is not None:
-            self._unknown_key(config, override)
+            self._say_unknown(config, override)
         elif override.is_delete():
             self._delete(config, override)
         elif override.is_add() and OmegaConf.select(config, key, throw_on_missing=False) is not None:
@@ -208,7 +208,7 @@ class _Reviewer:
             try:
                 OmegaConf.update(config, key, override.value(), merge=True, force_add=is_new)
             except (ConfigAttributeError, ConfigKeyError):
-                self._unknown_key(config, override)
+                self._say_unknown(config, override)
             except OmegaConfBaseException as error:
                 self.faults.append(f"{_text(override)}: {_one_line(error)}")
 
@@ -216,47 +216,14 @@ class _Reviewer:
         parent, _, name = override.key_or_group.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
         if not isinstance(node, DictConfig) or name not in node:
-            self._unknown_key(config, override)
+            self._say_unknown(config, override)
             return
         with open_dict(config):
             del node[name]
 
-    def _unknown_key(self, config: DictConfig, override: Override) -> None:
-        key = override.key_or_group
-        group, _, rest = key.partition(".")
-        name = rest.partition(".")[0]
-        if name in (self._options(group) or []) and has_own_node(self.source, group, name):
-            self.faults.append(f"{_text(override)}: {name} is not chosen; name it among the others: {group}=[{name}]")
-            return
-        plain: Any = OmegaConf.to_container(config, resolve=False)
-        plain.pop("hydra")
-        known = set(_dotted_keys(plain))
-        suggestion = nearest_key(key, known | set(self.source.groups()))
-        parent = _deepest_parent(key, known)
-        names = [name.removeprefix(f"{parent}.") for name in known if name.rpartition(".")[0] == parent]
-        if suggestion and not parent:
-            names = []  # the whole top level would bury the one that was meant
-        title = f"keys of {parent}" if parent else "top-level keys"
-        choice = OmegaConf.select(config, "hydra.runtime.choices").get(parent)
-        title += f" ({choice})" if choice else ""
-        refusal = self._refusal(config, key)
-        if refusal:
-            self.faults.append(f"{_text(override)}: {refusal}{did_you_mean(None, names, title)}")
-        else:
-            self.faults.append(f"{_text(override)}: no such key{did_you_mean(suggestion, names, title)}")
-
-    def _refusal(self, config: DictConfig, key: str) -> str | None:
-        """Why the file chosen for a group lacks `key`, where other files of that group hold it."""
-        choices: Any = OmegaConf.to_container(OmegaConf.select(config, "hydra.runtime.choices"))
-        places = {place.rpartition("@")[2]: (place.partition("@")[0], choice) for place, choice in choices.items()}
-        packages = [package for package in places if key.startswith(f"{package}.")]
-        if not packages:
-            return None
-        package = max(packages, key=len)
-        group, choice = places[package]
-        knob = key.removeprefix(f"{package}.")
-        takers = holders(self.source, group, knob)
-        return refuse(choice, group, package, knob, takers) if takers else None
+    def _say_unknown(self, config: DictConfig, override: Override) -> None:
+        fault = unknown_key(config, override.key_or_group, self.source, self._options)
+        self.faults.append(f"{_text(override)}: {fault}")
 
 
 def malformed_key(text: str) -> str | None:
@@ -309,21 +276,3 @@ def _unreadable(text: str) -> str:
 def _one_line(error: BaseException) -> str:
     cause = error.__cause__ if not str(error) and error.__cause__ else error
     return " ".join(str(cause).split())
-
-
-def _dotted_keys(node: Any, path: str = "") -> Iterator[str]:
-    if not isinstance(node, dict):
-        return
-    for name, child in node.items():
-        if name == "_target_":
-            continue
-        key = f"{path}.{name}" if path else str(name)
-        yield key
-        yield from _dotted_keys(child, key)
-
-
-def _deepest_parent(key: str, known: set[str]) -> str:
-    parent = key.rpartition(".")[0]
-    while parent and parent not in known:
-        parent = parent.rpartition(".")[0]
-    return parent

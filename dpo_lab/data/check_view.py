@@ -26,9 +26,17 @@ _GIVES: dict[Kind, tuple[str, str]] = {
     ),
     "lists": (
         "lists of responses with a known order",
-        "Give ranked, responses with scores that differ, or chosen and rejected; or choose a loss on pairs.",
+        "Give ranked, responses with scores that differ, or chosen and rejected; or choose a loss that the best is "
+        "enough for (loss=s_dpo), or one on pairs.",
     ),
 }
+_ASKED: dict[Kind, tuple[str, ...]] = {
+    "pairs": ("pairs", "win_probability"),
+    "chosen": ("chosen",),
+    "labels": ("labels",),
+    "lists": ("ranking",),
+}
+"""What makes an item be of that kind, as a loss asks for it."""
 _OF_EACH = {
     "scores": (
         lambda example: example.scores,
@@ -58,9 +66,16 @@ def check_left(num_items: int, report: DataReport) -> None:
 
 
 def check_view(
-    view: View, train: Sequence[Example], validation: Sequence[Example], test: Sequence[Example] = ()
+    view: View,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    test: Sequence[Example] = (),
+    *,
+    who_needs: Callable[[str], str] = lambda ingredient: "the loss",
 ) -> list[str]:
     """Refuse data that cannot give what `view` wants; return a line about each group of rows that it leaves out.
+
+    `who_needs` names, for what is refused, the loss that asks for an ingredient.
 
     Raises:
         DataError: where no row gives an item; where rows that do lack scores or probabilities; where all judged
@@ -73,11 +88,11 @@ def check_view(
         reasons = [_reason_left_out(example, view) for example in examples]
         used = [example for example, reason in zip(examples, reasons, strict=True) if reason is None]
         if not used:
-            raise _nothing_error(view, part, examples, reasons)
+            raise _nothing_error(view, part, examples, reasons, who_needs)
         for name in sorted(_OF_EACH.keys() & view.wanted):
-            _check_each(name, used, part)
+            _check_each(name, used, part, who_needs(name))
         lines += [f"{line}: left out" for line in _count(part, reasons)]
-        lines += _check_variety(view, used, part)
+        lines += _check_variety(view, used, part, who_needs)
     return lines
 
 
@@ -111,17 +126,25 @@ def _count(part: str, reasons: Sequence[_Reason | None]) -> list[str]:
     ]
 
 
-def _nothing_error(view: View, part: str, examples: Sequence[Example], reasons: Sequence[_Reason | None]) -> DataError:
+def _nothing_error(
+    view: View,
+    part: str,
+    examples: Sequence[Example],
+    reasons: Sequence[_Reason | None],
+    who_needs: Callable[[str], str],
+) -> DataError:
     what, fix = _GIVES[view.kind]
+    # An item is pairs also where a win probability alone is asked for.
+    who = who_needs(next((need for need in _ASKED[view.kind] if need in view.wanted), ""))
     found = "; ".join(_count(part, reasons))
     at = f" (the first at {examples[0].source})" if examples and examples[0].source else ""
     if part != "training":
         key = f"data.{part}_fraction"
         fix += f" Of too few {part} rows, draw more ({key}) or none ({key}=0)."
-    return DataError(f"the loss needs {what}, and no {part} row gives one: {found or 'there is no row'}{at}. {fix}")
+    return DataError(f"{who} needs {what}, and no {part} row gives one: {found or 'there is no row'}{at}. {fix}")
 
 
-def _check_each(name: str, used: Sequence[Example], part: str) -> None:
+def _check_each(name: str, used: Sequence[Example], part: str, who: str) -> None:
     read: Callable[[Example], object]
     read, fix = _OF_EACH[name]
     lacking = [example for example in used if read(example) is None]
@@ -129,12 +152,12 @@ def _check_each(name: str, used: Sequence[Example], part: str) -> None:
         at = f", the first at {lacking[0].source}" if lacking[0].source else ""
         have = "has" if len(lacking) == 1 else "have"
         raise DataError(
-            f"the loss needs {name}: {len(lacking)} of {len(used)} {part} rows {have} none{at}. "
+            f"{who} needs {name}: {len(lacking)} of {len(used)} {part} rows {have} none{at}. "
             f"For every row {fix} (data.columns maps other names), or choose a loss that does not need {name}."
         )
 
 
-def _check_variety(view: View, used: Sequence[Example], part: str) -> list[str]:
+def _check_variety(view: View, used: Sequence[Example], part: str, who_needs: Callable[[str], str]) -> list[str]:
     """Both labels, where single labels are wanted; two prompts, where responses are borrowed."""
     lines = []
     if view.kind == "labels":
@@ -145,7 +168,7 @@ def _check_variety(view: View, used: Sequence[Example], part: str) -> list[str]:
             what = f"all {num} judged {part} responses are {there}"
             if part == "training":
                 raise DataError(
-                    f"the loss needs desirable and undesirable responses: {what}, and none is {gone}. "
+                    f"{who_needs('labels')} needs desirable and undesirable responses: {what}, and none is {gone}. "
                     f"Add rows with label {'false' if label == 1 else 'true'}, or imitate with loss=sft."
                 )
             lines.append(what)
@@ -153,8 +176,8 @@ def _check_variety(view: View, used: Sequence[Example], part: str) -> list[str]:
         what = f"all {len(used)} {part} rows answer one prompt"
         if part == "training":
             raise DataError(
-                f"the loss needs responses to other prompts (drift): {what}. Add rows with another prompt, or choose a "
-                "loss without drift."
+                f"{who_needs('drift')} needs responses to other prompts (drift): {what}. Add rows with another "
+                "prompt, or choose a loss without drift."
             )
         lines.append(f"{what}: no response can be borrowed")
     return lines

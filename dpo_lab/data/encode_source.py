@@ -104,7 +104,8 @@ def _encode(
         else:
             accepted.append(example)
     if on_problem == "error" or not accepted:
-        raise problems_error(problems, "Correct them, choose another template (model.chat_template), or drop them.")
+        fix = "Correct them, choose a model for what the data has or another model.chat_template, or drop them."
+        raise problems_error(problems, fix)
     for problem in problems:
         report.count(problem.reason, source=problem.source)
     return accepted, encoded

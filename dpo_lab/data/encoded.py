@@ -20,6 +20,10 @@ class EncodedDataset:
         """Number of examples."""
         return len(self.encoded)
 
+    def longest_response(self) -> int:
+        """Its ids; 0 where there is none."""
+        return max((len(response) for encoded in self.encoded for response in encoded.responses), default=0)
+
     def items(self, view: View) -> list[Item]:
         """All items of `view`, in order: by its `kind`
 

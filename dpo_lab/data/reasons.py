@@ -54,7 +54,7 @@ _UNUSABLE: dict[str, Reason] = {
     "bad_image": Reason("dropped", "row", "an image that cannot be read"),
     "image_count": Reason("dropped", "row", "not as many images as the prompt has places for"),
     "image_in_response": Reason("dropped", "row", "an image in a response"),
-    "cannot_encode": Reason("dropped", "row", "the tokenizer or its chat template refuses it"),
+    "cannot_encode": Reason("dropped", "row", "the model, its tokenizer or its chat template cannot take it"),
 }
 UNUSABLE = frozenset(_UNUSABLE)
 """Rows about which ``data.on_problem`` decides: an error, or dropped and counted."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dpo_lab.ranges import PositiveInt
+from dpo_lab.ranges import NonNegativeInt, PositiveInt
 
 Against = Literal["reference", "chosen"]
 
@@ -15,7 +15,8 @@ class EvaluationSettings:
 
     Attributes:
         judge: what a node with ``_target_`` names, or such a node; null: the known reward, where the data has one.
-        num_samples: responses drawn from a policy that writes text; prompts are those of the split, over and over.
+        num_samples: responses drawn from a policy that writes text; prompts are those of the split, over and over. 0:
+            none, and what the data has judged is all that is measured.
         max_new_tokens: where a response that does not end is left; null: as in the run.
         against: what a response is compared with: one that the ``reference`` draws, or the ``chosen`` one of the data;
             null: the first of these that there is.
@@ -24,7 +25,7 @@ class EvaluationSettings:
     """
 
     judge: Callable[..., Any] | Mapping[str, Any] | None = None
-    num_samples: PositiveInt = 500
+    num_samples: NonNegativeInt = 500
     max_new_tokens: PositiveInt | None = None
     against: Against | None = None
     cutoffs: list[PositiveInt] = field(default_factory=lambda: [1, 5, 10])

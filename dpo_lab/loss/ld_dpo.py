@@ -5,13 +5,13 @@ from typing import Literal
 from torch.nn.functional import logsigmoid
 
 from dpo_lab.log_ratio import log_ratio
-from dpo_lab.needs import compares_lengths
+from dpo_lab.needs import comes_to
 from dpo_lab.pair_rows import mean_over_pairs, weigh_tails
 from dpo_lab.ranges import Positive, Probability
 from dpo_lab.types import LogProbs, LossOutput, Pairs
 
 
-@compares_lengths
+@comes_to("sigmoid", of_same="length")
 def ld_dpo(
     policy: LogProbs,
     reference: LogProbs,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpo_lab.errors import UserError
 from dpo_lab.loss.wpo import pair_weight
-from dpo_lab.needs import LossFunction, Objective, Term, is_composite, read_needs
+from dpo_lab.needs import LossFunction, Objective, Term, comes_to, is_composite, read_needs
 from dpo_lab.pair_rows import laid_out, mean_over_pairs, weigh_tails
 from dpo_lab.ranges import BelowHalf, Probability
 from dpo_lab.types import LogProbs, LossOutput, Pairs, PolicyStats
@@ -49,8 +49,13 @@ def modified(
             f"responses alone. Losses that take them: {', '.join(_modifiable())}"
         )
     needs = (*read_needs(base), *(["policy_stats"] if confidence else []))
-    loss = partial(_modified, base, label_smoothing, alpha)
-    return Objective((Term(name, _with_needs(loss, needs)),))
+    title = name if alpha == 1 else f"{name} with alpha={alpha:g}"
+    loss = _with_needs(partial(_modified, base, label_smoothing, alpha), title, needs)
+    if alpha < 1:
+        loss = comes_to("alpha=1", of_same="length")(loss)
+    elif (plain := Term(name, base).comes_to) is not None:
+        loss = comes_to(plain[0], of_same=plain[1])(loss)
+    return Objective((Term(name, loss),))
 
 
 def _modified(base: LossFunction, label_smoothing: float, alpha: float, **given: Any) -> LossOutput:
@@ -75,13 +80,14 @@ def _modified(base: LossFunction, label_smoothing: float, alpha: float, **given:
     return output._replace(loss=loss, reward=reward)
 
 
-def _with_needs(loss: LossFunction, needs: tuple[str, ...]) -> LossFunction:
-    """`loss` with a signature that names its ingredients."""
+def _with_needs(loss: LossFunction, name: str, needs: tuple[str, ...]) -> LossFunction:
+    """`loss` under `name`, with a signature that names its ingredients."""
 
     def named(**given: Any) -> LossOutput:
         return loss(**given)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    named.__name__ = name
     vars(named)["__signature__"] = inspect.Signature([inspect.Parameter(need, kind) for need in needs])
     return named
 

@@ -3,12 +3,12 @@
 from torch.nn.functional import logsigmoid
 
 from dpo_lab.log_ratio import log_ratio
-from dpo_lab.needs import compares_lengths
+from dpo_lab.needs import comes_to
 from dpo_lab.ranges import Positive
 from dpo_lab.types import LogProbs, LossOutput, Pairs
 
 
-@compares_lengths
+@comes_to("sigmoid", of_same="length")
 def r_dpo(
     policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: Positive = 0.1, alpha: float = 0.01
 ) -> LossOutput:

@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from dpo_lab.log_ratio import log_ratio
-from dpo_lab.needs import compares_lengths
+from dpo_lab.needs import comes_to
 from dpo_lab.pair_rows import mean_over_pairs, rows_of
 from dpo_lab.ranges import Positive
 from dpo_lab.types import Generators, LogProbs, LossOutput, Pairs
 
 
-@compares_lengths
+@comes_to("sigmoid", of_same="length")
 def sampo(
     policy: LogProbs, reference: LogProbs, pairs: Pairs, generator: Generators, *, beta: Positive = 0.1
 ) -> LossOutput:

@@ -3,10 +3,12 @@
 from torch.nn.functional import logsigmoid
 
 from dpo_lab.log_ratio import log_ratio
+from dpo_lab.needs import comes_to
 from dpo_lab.ranges import Positive
 from dpo_lab.types import LogProbs, LossOutput, Pairs, SequentialKL
 
 
+@comes_to("sigmoid", of_same="distributions")
 def tdpo1(
     policy: LogProbs, reference: LogProbs, pairs: Pairs, sequential_kl: SequentialKL, *, beta: Positive = 0.1
 ) -> LossOutput:

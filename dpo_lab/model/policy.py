@@ -22,13 +22,16 @@ class Policy(ABC, nn.Module):
 
     Encode, collate and log_prob of one kind of model live in one file: they share the shift and the mask.
 
-    `num_decisions` of every response; None where responses differ in length. `cannot_give`: ingredients of a loss that
-    responses of this kind have not, and why. `adapter`: what alone is trained in a model that stays as it is; None
-    where the whole model is. `tokenizer`: transformers' own; None where there is none. `writes_text`: whether a
-    response is text that the policy makes up, and so something to be judged against another.
+    `num_decisions` of every response; None where responses may differ in length. `decides_at_once`: whether what a
+    decision is drawn from depends on the prompt alone, not on the response so far; of a single decision it is true
+    anyway. `cannot_give`: ingredients of a loss that responses of this kind have not, and why. `adapter`: what alone is
+    trained in a model that stays as it is; None where the whole model is. `tokenizer`: transformers' own; None where
+    there is none. `writes_text`: whether a response is text that the policy makes up, and so something to be judged
+    against another.
     """
 
     num_decisions: ClassVar[int | None] = None
+    decides_at_once: ClassVar[bool] = False
     writes_text: ClassVar[bool] = False
     cannot_give: ClassVar[Mapping[str, str]] = {}
     adapter: Adapter | None = None
@@ -127,6 +130,11 @@ class Policy(ABC, nn.Module):
     @property
     def without_gradient(self) -> tuple[str, ...]:
         """Tensors that change no log-probability, so that their gradient is zero in any loss; by their names."""
+        return ()
+
+    @property
+    def reached_by_images(self) -> tuple[str, ...]:
+        """Tensors that prompts without an image leave alone, as if they were not there; by their names."""
         return ()
 
     @property

@@ -7,7 +7,9 @@ from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.ranges import Fraction
 
 
-def recommender(*, path: str, dtype: Dtype = "float32", dropout: Fraction = 0.0) -> Recommender:
+def recommender(
+    *, path: str, dtype: Dtype = "float32", dropout: Fraction = 0.0, item_dropout: Fraction = 0.0
+) -> Recommender:
     """A recommender that an earlier run exported: a second stage begins where the first one ended.
 
     Args:
@@ -15,6 +17,7 @@ def recommender(*, path: str, dtype: Dtype = "float32", dropout: Fraction = 0.0)
             token is an item.
         dtype: of the weights.
         dropout: every dropout rate, in [0, 1).
+        item_dropout: share of the items of a history that are hidden while training, in [0, 1).
 
     Raises:
         UserError: when the model cannot be had, or its vocabulary is not a catalogue.
@@ -26,4 +29,6 @@ def recommender(*, path: str, dtype: Dtype = "float32", dropout: Fraction = 0.0)
             f"tokenizer has {len(tokenizer)} tokens, {len(tokenizer.all_special_ids)} of them special. Build one with "
             "model=small_recommender; a language model that names items is model=causal_lm"
         )
-    return Recommender(model, tokenizer, dtype=dtype, dropout=dropout, exported_dropout=rates)
+    return Recommender(
+        model, tokenizer, dtype=dtype, dropout=dropout, exported_dropout=rates, item_dropout=item_dropout
+    )

@@ -14,6 +14,7 @@ from dpo_lab.model.decisions import decision_mask
 from dpo_lab.model.loading import ModelKind
 from dpo_lab.model.lora import Loaded
 from dpo_lab.model.policy import Inputs
+from dpo_lab.model.token_noise import hidden_spans
 from dpo_lab.model.transformers_policy import TransformersPolicy
 from dpo_lab.types import Encoded, Example, LogProbs
 
@@ -32,6 +33,15 @@ class Recommender(TransformersPolicy):
 
     kind: ClassVar[ModelKind] = NEXT_ITEM_MODEL
     writes_text: ClassVar[bool] = False
+
+    def __init__(self, model: Any, tokenizer: Any, *, item_dropout: float = 0.0, **options: Any):
+        """
+        Args:
+            item_dropout: share of the items of a history that are hidden while training, in [0, 1).
+            options: as of `TransformersPolicy`.
+        """
+        super().__init__(model, tokenizer, **options)
+        self.item_dropout = item_dropout
 
     @property
     def catalogue(self) -> tuple[str, ...]:
@@ -120,11 +130,21 @@ class Recommender(TransformersPolicy):
     def _distributions(self, inputs: Inputs) -> Float[Tensor, " s v"]:
         """Log-probability of every item at each of `places`, float32 or wider, nats."""
         hidden = self.model.base_model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            **self._read_items(inputs), attention_mask=inputs["attention_mask"], use_cache=False
         ).last_hidden_state
         logits = self.model.get_output_embeddings()(hidden[inputs["places"][:, 0], inputs["places"][:, 1]])
         with torch.autocast(device_type=logits.device.type, enabled=False):
             return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+    def _read_items(self, inputs: Inputs) -> dict[str, Tensor]:
+        """What the model reads; while training with a share of the items hidden: that something stood there, not what
+        (the item mask of Xie et al. 2022, arXiv 2010.14395, with zeros for the mask, since the vocabulary has none).
+        """
+        if not self.training or self.item_dropout == 0:
+            return {"input_ids": inputs["input_ids"]}
+        hidden = hidden_spans(inputs["attention_mask"] > 0, self.item_dropout, 1)
+        embedded = self.model.get_input_embeddings()(inputs["input_ids"])
+        return {"inputs_embeds": embedded.masked_fill(hidden[..., None], 0.0)}
 
     @torch.no_grad()
     def next_item_log_probs(self, histories: Sequence[Encoded]) -> Float[Tensor, " n v"]:
@@ -153,6 +173,7 @@ class Recommender(TransformersPolicy):
             dtype=self.dtype_name,
             dropout=self.dropout,
             exported_dropout=loaded.dropout_rates,
+            item_dropout=self.item_dropout,
         )
 
 

@@ -21,6 +21,7 @@ def small_recommender(
     max_positions: PositiveInt = 64,
     dtype: Dtype = "float32",
     dropout: Fraction = 0.0,
+    item_dropout: Fraction = 0.0,
 ) -> Recommender:
     """A random causal transformer over items (GPT-2's blocks, learned positions, one matrix for items read and items
     said): what SASRec is (Kang and McAuley 2018, arXiv 1808.09781), with a softmax over the whole catalogue.
@@ -34,6 +35,7 @@ def small_recommender(
         max_positions: longest history with its next item; at least data.max_history + 1.
         dtype: of the weights.
         dropout: every dropout rate, in [0, 1).
+        item_dropout: share of the items of a history that are hidden while training, in [0, 1).
 
     Raises:
         UserError: when sizes do not fit each other; when the data has no catalogue.
@@ -59,4 +61,11 @@ def small_recommender(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the generators of GPUs as well
         model = GPT2LMHeadModel(config).to(getattr(torch, dtype))
-    return Recommender(model, catalogue_tokenizer(classes), dtype=dtype, dropout=dropout, exported_dropout=rates)
+    return Recommender(
+        model,
+        catalogue_tokenizer(classes),
+        dtype=dtype,
+        dropout=dropout,
+        exported_dropout=rates,
+        item_dropout=item_dropout,
+    )

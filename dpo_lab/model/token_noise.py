@@ -1,4 +1,4 @@
-"""Tokens that are hidden from an encoder while it trains: for masked tokens to be guessed, and as noise."""
+"""Tokens, or items, that are hidden from a model while it trains: to be guessed, and as noise."""
 
 import torch
 from jaxtyping import Bool

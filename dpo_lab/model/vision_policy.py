@@ -81,6 +81,13 @@ class VisionLanguageModel(TransformersPolicy):
         behind = [f"*vision_tower*.layers.{number}.*" for number in range(max(taken), num_layers)]
         return (*behind, "*vision_tower*.post_layernorm.*", "*vision_tower*.head.*")
 
+    @property
+    def reached_by_images(self) -> tuple[str, ...]:
+        """All but what reads: the language model, with its embeddings and its head."""
+        reading = [self.model.get_decoder(), self.model.get_input_embeddings(), self.model.get_output_embeddings()]
+        read = {id(parameter) for module in reading if module is not None for parameter in module.parameters()}
+        return tuple(name for name, parameter in self.named_parameters() if id(parameter) not in read)
+
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         return self.encoder.encode(examples)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from dpo_lab.assemble.encoding import build_encoding, build_source, build_view, encoding_of, special_tokens_of
-from dpo_lab.assemble.experiment import corpus
 from dpo_lab.assemble.instantiate import instantiate
+from dpo_lab.assemble.tokens import corpus
 from dpo_lab.commands.compose import compose
 from dpo_lab.errors import UserError
 from tests.small import SMALL, small_policy

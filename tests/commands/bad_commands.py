@@ -210,7 +210,7 @@ ENCODED: dict[str, Bad] = {
         "loss=kto",
         words=("needs desirable and undesirable responses", "none is undesirable"),
     ),
-    "no scores": data(many(), "loss=odpo", words=("the loss needs scores", "a.jsonl row", "chosen_score")),
+    "no scores": data(many(), "loss=odpo", words=("loss odpo needs scores", "a.jsonl row", "chosen_score")),
     "more positions than the model has": data(
         many(), "data.max_length=100000", words=("data.max_length: 100000 is longer than", "positions")
     ),

@@ -96,7 +96,7 @@ def test_spans_supervised_then_mined_then_preferred(asked: tuple[str, ...]):
     assert first(preferred, "train/lengths/chosen") == 2
 
 
-@pytest.mark.parametrize("loss", ["kto", "plackett_luce", "tdpo1", "mix"])
+@pytest.mark.parametrize("loss", ["kto", "plackett_luce", "tdpo2", "mix"])
 def test_losses_of_every_kind_train_a_classifier(loss: str, labelled: tuple[str, ...]):
     """On single labels and lists, whole distributions, and together with imitation."""
     run = run_train(*labelled, "model=small_classifier", *SMALL, *START, f"loss={loss}", "samples.num=0")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from dpo_lab.commands import cli
@@ -92,8 +93,12 @@ def test_what_writes_text_by_a_known_reward(writer: Path, capsys: pytest.Capture
     found, rows, printed = evaluate(capsys, *words)
     figures = found["figures"]
     assert set(figures) == {
-        *("length", "kl", "win_rate", "win_rate_controlled", "reward", "opponent_reward", "reward_gain")
+        *("length", "kl", "win_rate", "win_rate_controlled", "reward", "opponent_reward", "reward_gain"),
+        *("accuracy", "by_length/accuracy", "by_reference/accuracy"),
     }
+    last = read_run(writer).metrics[-1]
+    assert figures["accuracy"]["value"] == pytest.approx(last["val/rewards/accuracies"])
+    assert figures["accuracy"]["num"] == last["val/num_pairs"]
     assert printed.splitlines()[-1] == str(writer / "evaluation/val.json")
     shifts = [row["policy_log_prob"] - row["reference_log_prob"] for row in rows]
     assert figures["kl"]["value"] == pytest.approx(sum(shifts) / 20)
@@ -128,13 +133,15 @@ def test_the_figures_of_a_run_that_was_mirrored_go_to_wandb(capsys: pytest.Captu
 
 def test_the_test_and_other_data_are_looked_at_where_asked(writer: Path, capsys: pytest.CaptureFixture[str]):
     rows = [{"prompt": "Review of a film:", "chosen": " A great plot.", "rejected": " A dull plot."}]
-    rows.append({"prompt": "Review of a pen:", "chosen": " Great.", "rejected": " Dull."})
+    rows.append({"prompt": "Review of a pen:", "chosen": " Dull.", "rejected": " Great."})
     Path("new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     of_test, _, _ = evaluate(capsys, writer, "splits=test", "num_samples=4", "out=of_test.json")
     assert of_test["split"] == "test"
     given, drawn, printed = evaluate(capsys, writer, "data=files", "data.path=new.jsonl", "num_samples=5", "weights=4")
     assert printed.splitlines()[-1].startswith(f"{writer}/evaluation/new-") and printed.endswith("-train-4.json\n")
-    assert set(given["figures"]) == {"length", "kl"}, "nothing knows the reward of such data, and nobody was asked"
+    of_judgements = {"accuracy", "by_length/accuracy", "by_reference/accuracy"}
+    assert set(given["figures"]) == {"length", "kl", *of_judgements}, "nothing knows the reward of such data"
+    assert given["figures"]["by_length/accuracy"]["value"] == 0.5, "a dull word has more tokens, once chosen"
     assert [row["source"] for row in drawn] == [f"new.jsonl row {number}" for number in (1, 2, 1, 2, 1)]
 
 
@@ -198,7 +205,8 @@ def test_a_recommender(capsys: pytest.CaptureFixture[str]):
     [
         (["nowhere"], "no such folder, and no run under"),
         (["RUN", "judge=knwon"], "judge=knwon: no such judge; known: "),
-        (["RUN", "num_samples=0"], "num_samples: must be greater than 0, got 0"),
+        (["RUN", "num_samples=-1"], "num_samples: must be at least 0, got -1"),
+        (["RUN", "num_samples=0", "judge=known_reward"], "nothing is drawn that judge=known_reward could compare"),
         (["RUN", "num_sample=5"], "num_sample"),
         (["RUN", "splits=dev"], "there is no dev; the data has train, val, test"),
         (["RUN", "out=a.parquet"], "must end in .json"),
@@ -215,6 +223,22 @@ def test_what_the_user_can_mend(words: list[str], said: str, writer: Path, capsy
     Path("new.jsonl").write_text(json.dumps({"prompt": "a", "chosen": " b", "rejected": " c"}) + "\n")
     assert cli.main(["evaluate", *(str(writer) if word == "RUN" else word for word in words)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_single_judgements_by_the_area_under_the_curve(capsys: pytest.CaptureFixture[str]):
+    """The same numbers as those of predictions.parquet give, pair by pair of a good and a bad response."""
+    run = run_train("loss=kto", *SMALL, *QUICK)
+    found, rows, _ = evaluate(capsys, run.path, "num_samples=0")
+    assert rows == [] and set(found["figures"]) == {"auc", "by_length/auc", "by_reference/auc"}
+    table = pq.read_table(run.path / "predictions.parquet").to_pylist()
+    last = [row for row in table if row["step"] == run.metrics[-1]["step"]]
+    for name, column in (("auc", "reward"), ("by_length/auc", "length"), ("by_reference/auc", "reference_log_prob")):
+        good, bad = ([row[column] for row in last if row["role"] == role] for role in ("chosen", "rejected"))
+        wins = sum((a > b) + (a == b) / 2 for a in good for b in bad)
+        assert found["figures"][name]["value"] == pytest.approx(wins / (len(good) * len(bad)), abs=1e-6)
+    imitated = run_train("loss=sft", *SMALL, *QUICK)
+    assert cli.main(["evaluate", str(imitated.path), "num_samples=0"]) == 2
+    assert "val has no judgement that the loss of this run sees" in capsys.readouterr().err
 
 
 def unfinished(run: Path, name: str, change: Callable[[dict[str, Any]], object]) -> Path:

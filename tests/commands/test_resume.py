@@ -21,7 +21,8 @@ from dpo_lab.data.reviews import reviews
 from dpo_lab.errors import UserError
 from dpo_lab.interruption import SIGNALS, Stopped
 from dpo_lab.model.causal_lm import CausalLM, causal_lm
-from dpo_lab.module import NonFiniteError, PreferenceModule
+from dpo_lab.module import PreferenceModule
+from dpo_lab.non_finite import NonFiniteError
 from dpo_lab.run import Run, hex_key, read_run
 from dpo_lab.run.checkpoint import load, saved_checkpoints
 from dpo_lab.run.files import WriteError, write_json

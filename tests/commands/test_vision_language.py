@@ -113,3 +113,16 @@ def test_pictures_before_a_model_that_cannot_see(pairs: Path, capsys: pytest.Cap
     assert cli.main(["train", *SEES]) == 2
     told = capsys.readouterr().err
     assert "pairs.jsonl row 4, column 'images': " in told and "3.bmp" in told
+
+
+def test_rows_without_pictures_train_what_reads(pairs: Path, capsys: pytest.CaptureFixture[str]):
+    """Some rows without, the first steps among them; and no row with one, which is said."""
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    bare = [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in rows]
+    short = ("trainer.global_batch_size=4", "data.shuffle=false", "samples.num=0", "loss=sigmoid", "start=none")
+    options = [option for option in SEES if not option.startswith(("start.", "samples.", "trainer.global"))]
+    for name, written in (("some", bare[:18] + rows[18:]), ("none", bare)):
+        (pairs.parent / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+        run = run_train(*options, f"data.path=pictures/{name}.jsonl", *short)
+        assert run.metrics[-1]["step"] == 4
+        assert ("no training row shows an image" in capsys.readouterr().err) == (name == "none")

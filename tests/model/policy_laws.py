@@ -181,3 +181,11 @@ def noise_of_training_is_off(policy: Policy, groups: Sequence[Encoded]) -> None:
     exempt = policy.without_gradient
     assert [name for name in unreached if not any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt)] == []
     policy.zero_grad()
+
+
+def what_sees_is_reached_by_images_alone(policy: Policy, groups: Sequence[Encoded]) -> None:
+    """Prompts without a picture leave without a gradient what the policy says, and nothing else."""
+    policy.log_prob(policy.collate([group for group in groups if not group.images])).sum().sum().backward()
+    unreached = {name for name, parameter in policy.named_parameters() if parameter.grad is None}
+    assert unreached == {*policy.reached_by_images} != set()
+    policy.zero_grad()

@@ -56,3 +56,9 @@ def test_export_gives_the_same_policy(case: Case, tmp_path: Path):
 def test_lora_reference_off_equals_base(cases: Callable[[str], Case], name: str):
     case = cases(name)
     policy_laws.reference_off_is_the_base(case.load(case.folder, **case.adapter), case.load(case.folder), case.groups)
+
+
+@pytest.mark.parametrize("name", ["llava", "idefics3"])
+def test_what_sees_is_reached_by_images_alone(cases: Callable[[str], Case], name: str):
+    case = cases(name)
+    policy_laws.what_sees_is_reached_by_images_alone(case.load(case.folder), case.groups)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from dpo_lab.errors import UserError
@@ -69,6 +70,28 @@ def test_next_item_log_probs_are_a_distribution():
     assert_close(scores.exp().sum(1), torch.ones(3))
     assert_close(scores[0], scores[2])
     assert scores[1, 9].item() == pytest.approx(decisions(policy, [Encoded((3,), ((9,),))])[0][0], abs=1e-5)
+
+
+def test_items_are_hidden_while_training_alone():
+    """A hidden item reads as zeros, so what stood there does not matter; its place does, and so do the others."""
+    plain, noisy = random_recommender(), random_recommender()
+    noisy.item_dropout = 0.5
+    inputs = plain.collate([Encoded((1, 2, 3, 4, 5, 6), ((7,),))])
+    assert torch.equal(noisy.log_prob(inputs).token, plain.log_prob(inputs).token)
+    noisy.train()
+    torch.manual_seed(0)
+    is_hidden = (noisy._read_items(inputs)["inputs_embeds"][0] == 0).all(1)
+    assert 0 < is_hidden.sum() < 6
+
+    def with_other(place: int) -> Tensor:
+        other = {**inputs, "input_ids": inputs["input_ids"].clone()}
+        other["input_ids"][0, place] = 9
+        torch.manual_seed(0)
+        return noisy.log_prob(other).token
+
+    torch.manual_seed(0)
+    found = noisy.log_prob(inputs).token
+    assert [torch.equal(with_other(place), found) for place in range(6)] == is_hidden.tolist()
 
 
 def test_transformers_loads_what_is_exported(tmp_path: Path):
