@@ -64,8 +64,8 @@ class SpanReader(EncoderPolicy):
         limit = super().max_positions
         if limit is not None and window > limit:
             raise UserError(
-                f"model.window: {window} is longer than the {limit} positions that the model knows; give the window and "
-                f"stride that it was trained with, or model.window={limit} and a model.stride below it"
+                f"model.window: {window} is longer than the {limit} positions that the model knows; give window and "
+                f"stride as it was trained with, or model.window={limit} and a model.stride below it"
             )
         if stride >= window:
             raise UserError(f"model.stride: must be less than model.window, which is {window}, got {stride}")
