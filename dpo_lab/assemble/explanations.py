@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from dpo_lab.assemble.attributing import AttributionSettings, attribute
 from dpo_lab.assemble.encoding import build_source
 from dpo_lab.assemble.experiment import Experiment
 from dpo_lab.assemble.lightning import computing, make_trainer
@@ -17,11 +18,13 @@ from dpo_lab.data.batch import response_keys
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
+from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
 from dpo_lab.explanation.pieces import Piece, cut_into_pieces
 from dpo_lab.explanation.shown import Measure, ShownClass, ShownResponse, Told
+from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.module import PreferenceModule
 from dpo_lab.run import hex_key
 from dpo_lab.types import Encoded, Example
@@ -122,11 +125,16 @@ def _beta(loss: Callable[..., Any]) -> float | None:
 
 @torch.no_grad()
 def explain(
-    experiment: Experiment, module: PreferenceModule, examples: Sequence[Example], restore: Restore
+    experiment: Experiment,
+    module: PreferenceModule,
+    examples: Sequence[Example],
+    restore: Restore,
+    attributions: AttributionSettings | None = None,
 ) -> list[Told | None]:
     """What the policy, once `restore` was called, and its reference say of `examples`, see `measure_of`.
 
-    None for an example that the policy cannot read whole.
+    With `attributions`, which only an `EncoderPolicy` has, also from which tokens that comes. None for an example that
+    the policy cannot read whole.
     """
     settings, measure = experiment.trainer, measure_of(experiment)
     with computing(settings.num_threads):
@@ -136,31 +144,71 @@ def explain(
         if experiment.reference is not None:
             experiment.reference.to(trainer.strategy.root_device)
         with trainer.precision_plugin.val_step_context():
-            return [_tell(experiment, trainer, example, measure) for example in examples]
+            return [_tell(experiment, trainer, example, measure, attributions) for example in examples]
 
 
-def _tell(experiment: Experiment, trainer: pl.Trainer, example: Example, measure: Measure) -> Told | None:
+def _tell(
+    experiment: Experiment,
+    trainer: pl.Trainer,
+    example: Example,
+    measure: Measure,
+    settings: AttributionSettings | None,
+) -> Told | None:
     fitted = _fit(experiment, example)
     if fitted is None:
         return None
     encoded = fitted.encoded[0]
-    called = names(fitted.judgements[0], len(encoded.responses))
+    called = _called(fitted.judgements[0], len(encoded.responses))
+    told = _tell_encoded(experiment, trainer, example, encoded, called, measure)
+    if isinstance(experiment.policy, EncoderPolicy):  # what its tokenizer takes for spaces, cases and signs is no text
+        texts = experiment.policy.reading(example, encoded).texts
+        told = replace(told, prompt="\n".join(text for _, text in texts))
+    if settings is None:
+        return told
+    to_device = trainer.strategy.batch_to_device
+    return replace(told, attributions=attribute(experiment, example, encoded, called, measure, settings, to_device))
+
+
+def _tell_encoded(
+    experiment: Experiment,
+    trainer: pl.Trainer,
+    example: Example,
+    encoded: Encoded,
+    called: list[str],
+    measure: Measure,
+) -> Told:
     if encoded.kind == "class":
         return _tell_classes(experiment, trainer, encoded, called, measure)
     policy = experiment.policy
     values = _values(_log_probs(experiment, trainer, encoded), measure)
     keys = [hex_key(*key) for key in response_keys(encoded)]
     shown = [
-        ShownResponse(name, key, tuple(_pieces(policy, encoded, response, row)))
+        ShownResponse(name, key, tuple(_pieces(policy, example, encoded, response, row)))
         for name, key, response, row in zip(called, keys, encoded.responses, values, strict=True)
     ]
-    shown.sort(key=lambda one: (one.name in ("rejected", "undesirable"), len(one.name), one.name))
+    shown.sort(key=lambda one: _rank(one.name))
     return Told(policy.decode_prompt(encoded), tuple(shown))
 
 
-def _pieces(policy: Any, encoded: Encoded, response: tuple[int, ...], values: list[float]) -> list[Piece]:
+def _called(judgement: Judgement, num: int) -> list[str]:
+    """What each response is called; of a list with scores, where most are better and worse than another, by these."""
+    if judgement.scores is not None and judgement.ranking is None and num > 2:
+        return [f"score {score:g}" for score in judgement.scores]
+    return names(judgement, num)
+
+
+def _rank(name: str) -> tuple[bool, float, int, str]:
+    """Orders names: the better first."""
+    score = float(name.removeprefix("score ")) if name.startswith("score ") else 0.0
+    return name in ("rejected", "undesirable"), -score, len(name), name
+
+
+def _pieces(
+    policy: Any, example: Example, encoded: Encoded, response: tuple[int, ...], values: list[float]
+) -> list[Piece]:
     if encoded.kind == "span":
-        ends = [policy.decode(encoded, (position, position)) for position in response]
+        reading = policy.reading(example, encoded)
+        ends = [reading.written(position, position) for position in response]
         return [
             Piece(f"{side} at “{text}”  ", (value,))
             for side, text, value in zip(("begins", "ends"), ends, values, strict=True)

@@ -199,9 +199,9 @@ def _mirror(run: "Run", found: "Mapping[str, Measured]", files: Mapping[str, Pat
             summary |= {f"{name}/{figure}{part}": getattr(value, key) for part, key in _PARTS.items()}
         columns = list(dict.fromkeys(column for row in measured.rows for column in row))
         rows = [[row.get(column) for column in columns] for row in measured.rows]
-        table = (columns, rows) if lets_texts_go(run.config) else None
+        tables = {name: (columns, rows)} if lets_texts_go(run.config) else None
         try:
-            _say(send_afterwards(run.path, run.config, run.info, name, "evaluate", summary=summary, table=table))
+            _say(send_afterwards(run.path, run.config, run.info, name, "evaluate", summary=summary, tables=tables))
         except UserError as error:
             _say(f"{error}; the run folder has everything")
 

@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,10 @@ def module_of(experiment: "Experiment") -> "PreferenceModule":
     )
 
 
-def of_run(asked: Asked, word: str, runs_dir: Path) -> "tuple[Run, Trained, Experiment]":
+def of_run(
+    asked: Asked, word: str, runs_dir: Path, check: Callable[[Mapping[str, Any]], object] = lambda _: None
+) -> "tuple[Run, Trained, Experiment]":
+    """A run, its weights, and what they are put into; `check` sees the config before anything is built from it."""
     from dpo_lab.assemble.scores import assemble_scores
     from dpo_lab.assemble.trained import MODEL, find_trained
     from dpo_lab.commands.diff import find
@@ -122,6 +125,7 @@ def of_run(asked: Asked, word: str, runs_dir: Path) -> "tuple[Run, Trained, Expe
     if not run.config:
         raise UserError(f"{run.path} has no config.yaml: nothing says what its policy is")
     config = config_of_run(run.config, run.info, asked.overrides, runs_dir=runs_dir)
+    check(config)
     trained = find_trained(run.path, run.info, asked.weights or MODEL, _say)
     heads = heads_of(asked.overrides)
     data = every_row(config["data"], asked.overrides) if "data" in heads else None

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from dpo_lab.explanation.learning import Histories, History
 from dpo_lab.explanation.pieces import Piece
-from dpo_lab.explanation.shown import Teller
+from dpo_lab.explanation.shown import Teller, signed
 from dpo_lab.whole_files import write_whole
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -70,18 +70,6 @@ def history_row(pair: History) -> dict[str, Any]:
     }
 
 
-def signed(value: float) -> str:
-    """Three digits with a sign, of what is not 0.
-
-    >>> signed(0.12345), signed(-12.3), signed(-1e-9)
-    ('+0.123', '-12.3', '0')
-    """
-    text = f"{abs(value):.3f}" if abs(value) < 10 else f"{abs(value):.1f}"
-    if float(text) == 0:
-        return "0"
-    return ("+" if value > 0 else "-") + text
-
-
 def _render(**given: Any) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -96,7 +84,8 @@ def _worth(piece: Piece) -> str:
     """What is said of a piece when the pointer rests on it."""
     if len(piece.values) == 1:
         return signed(piece.value)
-    parts = ", ".join(map(signed, piece.values))
+    names = [f"{token} " for token in piece.tokens] or [""] * len(piece.values)
+    parts = ", ".join(name + signed(value) for name, value in zip(names, piece.values, strict=True))
     return f"{signed(piece.value)}, of {len(piece.values)} tokens: {parts}"
 
 

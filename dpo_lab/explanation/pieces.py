@@ -14,12 +14,15 @@ PARTIAL = "\ufffd"
 class Piece:
     """Text of one token, or of several that share a character; joined, the pieces of a response are its text.
 
-    `values` are those of its tokens, in order. `is_special` is of a token that stands for no text, under its name.
+    `values` are those of its tokens, in order, and `tokens` their texts where these are not the piece itself.
+    `is_special` is of a token that stands for no text, under its name; `is_marked` of what belongs to an answer.
     """
 
     text: str
     values: tuple[float, ...]
     is_special: bool = False
+    tokens: tuple[str, ...] = ()
+    is_marked: bool = False
 
     @property
     def value(self) -> float:

@@ -63,16 +63,58 @@ class ShownClass:
 
 @final
 @dataclass(frozen=True)
+class ShownAttribution:
+    """Which pieces of what was read a number comes from: that of the response `name` (chosen, ...) whose text is
+    `response`. `parts` are texts under their names (question, passage).
+
+    The pieces add up to `at_text` - `at_baseline`, but for `gap`.
+    """
+
+    name: str
+    response: str
+    parts: tuple[tuple[str, tuple[Piece, ...]], ...]
+    at_text: float
+    at_baseline: float
+    gap: float
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return [piece for _, pieces in self.parts for piece in pieces]
+
+    @property
+    def is_inexact(self) -> bool:
+        """Whether the gap is more than 5 % of what the pieces should add up to, and more than rounding."""
+        return abs(self.gap) > max(LARGE_GAP * abs(self.at_text - self.at_baseline), ROUNDING)
+
+
+LARGE_GAP = 0.05
+ROUNDING = 1e-4
+
+
+@final
+@dataclass(frozen=True)
+class AttributionMethod:
+    """What attributions of a run are of: log π, or with `is_reward` the number of the page; `baseline` is the name of
+    the token that stands for a hidden one, and `num_steps` the points on the way from there."""
+
+    is_reward: bool
+    baseline: str
+    num_steps: int
+
+
+@final
+@dataclass(frozen=True)
 class Told:
     """What one run says of one example: its responses, or all classes that it could choose; `prompt` as it reads it.
 
-    `num_hidden` counts classes that are not shown.
+    `num_hidden` counts classes that are not shown. `attributions` are of the responses in turn, and of their margin.
     """
 
     prompt: str
     responses: tuple[ShownResponse, ...] = ()
     classes: tuple[ShownClass, ...] = ()
     num_hidden: int = 0
+    attributions: tuple[ShownAttribution, ...] = ()
 
     @property
     def values(self) -> list[float]:
@@ -83,38 +125,46 @@ class Told:
     def margin(self) -> float | None:
         """Chosen less rejected, of what is one pair."""
         totals = {response.name: response.total for response in self.responses}
+        totals |= {one.role: one.value for one in self.classes if one.role}
         return totals["chosen"] - totals["rejected"] if totals.keys() == {"chosen", "rejected"} else None
 
 
 @final
 @dataclass(frozen=True)
 class Teller:
-    """A run, and what it says of each example, in their order; None of one that it cannot read whole."""
+    """A run, and what it says of each example, in their order; None of one that it cannot read whole.
+
+    `method` is that of the attributions; None where there are none.
+    """
 
     name: str
     measure: Measure
     told: tuple[Told | None, ...]
+    method: AttributionMethod | None = None
 
     @property
     def scale(self) -> float:
         """The size at which a colour is at its strongest: all but the largest 2 in 100 stay below it."""
-        sizes = np.abs([value for one in self.told if one is not None for value in one.values])
-        return max(float(np.quantile(sizes, 0.98)), 1e-6) if len(sizes) else 1.0
+        return _scale([value for one in self.told if one is not None for value in one.values])
+
+    @property
+    def attribution_scale(self) -> float:
+        """The same of attributions."""
+        shown = (shown for one in self.told if one is not None for shown in one.attributions)
+        return _scale([piece.value for one in shown for piece in one.pieces])
 
 
-def table_rows(sources: Sequence[str], tellers: Sequence[Teller]) -> list[list[str | int | float]]:
-    """The same as rows of `TABLE_COLUMNS`, one a piece or a class."""
-    rows: list[list[str | int | float]] = []
-    for teller in tellers:
-        for source, told in zip(sources, teller.told, strict=True):
-            if told is None:
-                continue
-            for response in told.responses:
-                for place, piece in enumerate(response.pieces):
-                    rows.append([teller.name, source, response.name, place, piece.text, piece.value])
-            for place, one in enumerate(told.classes):
-                rows.append([teller.name, source, one.role, place, one.text, one.value])
-    return rows
+def _scale(values: Sequence[float]) -> float:
+    return max(float(np.quantile(np.abs(values), 0.98)), 1e-6) if len(values) else 1.0
 
 
-TABLE_COLUMNS = ("run", "source", "response", "place", "text", "value")
+def signed(value: float) -> str:
+    """Three digits with a sign, of what is not 0.
+
+    >>> signed(0.12345), signed(-12.3), signed(-1e-9)
+    ('+0.123', '-12.3', '0')
+    """
+    text = f"{abs(value):.3f}" if abs(value) < 10 else f"{abs(value):.1f}"
+    if float(text) == 0:
+        return "0"
+    return ("+" if value > 0 else "-") + text

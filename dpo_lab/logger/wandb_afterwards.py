@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from dpo_lab.errors import UserError
 from dpo_lab.logger.wandb_account import has_key, quiet_environment, restore_environment
@@ -13,15 +13,25 @@ Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """Columns, and rows."""
 
 
-def send_table(
+@final
+class HtmlCell(str):
+    """A cell of a table that is a page of its own; whoever makes one has escaped its texts and struck out secrets."""
+
+
+def send_tables(
     run: Path,
     config: Mapping[str, Any],
     info: Mapping[str, Any],
     name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
+    tables: Mapping[str, Table],
+    pages: Mapping[str, str] | None = None,
 ) -> str:
-    """Log `rows` as table `name` of a W&B run with `job_type` explain; where it is, in a line.
+    """Log `tables` and `pages` under their names in a W&B run called `name` with `job_type` explain.
+
+    Pages are HTML, and like cells of HTML they hold no secrets: those were struck out where their texts were whole.
+
+    Returns:
+        A line that says where it is.
 
     Raises:
         UserError: the run's config lets no texts go to W&B; W&B does not take it.
@@ -29,7 +39,7 @@ def send_table(
     if not lets_texts_go(config):
         raise UserError("--wandb: the run was trained with logger.samples=false, which lets no texts go to W&B")
     try:
-        return send_afterwards(run, config, info, name, "explain", table=(columns, rows))
+        return send_afterwards(run, config, info, name, "explain", tables=tables, pages=pages)
     except UserError as error:
         raise UserError(f"--wandb: {error}") from error
 
@@ -47,9 +57,10 @@ def send_afterwards(
     job_type: str,
     *,
     summary: Mapping[str, Any] | None = None,
-    table: Table | None = None,
+    tables: Mapping[str, Table] | None = None,
+    pages: Mapping[str, str] | None = None,
 ) -> str:
-    """Send `summary` and `table`, called `name`: online where there is a key and the run itself was, else into files.
+    """Send `summary`, `tables` and `pages` as W&B run `name`: online if there is a key and the run was, else as files.
 
     The files of the W&B run that mirrors training are closed, and are not written to again: what comes after it has a
     run of its own, of `job_type`, in the same project and in the group of the run's id.
@@ -86,10 +97,14 @@ def send_afterwards(
                 x_save_requirements=False,
             ),
         )
-        if table is not None:
-            columns, rows = table
-            data: list[Any] = [list(row) for row in redact([list(row) for row in rows])]
-            mirror.log({name: service.Table(columns=list(columns), data=data)})
+        for table, (columns, rows) in (tables or {}).items():
+            data: list[Any] = [
+                [_cell(*cells, service) for cells in zip(row, clean, strict=True)]
+                for row, clean in zip(rows, redact([list(row) for row in rows]), strict=True)
+            ]
+            mirror.log({table: service.Table(columns=list(columns), data=data)})
+        for page, content in (pages or {}).items():
+            mirror.log({page: service.Html(content, inject=False)})
         mirror.summary.update(redact(dict(summary or {})))
         folder, address = Path(mirror.dir).parent, mirror.url
         mirror.finish()
@@ -98,3 +113,7 @@ def send_afterwards(
     finally:
         restore_environment(environment)
     return f"W&B: {address}" if is_online else f"W&B: kept on this machine; to send it: wandb sync {folder}"
+
+
+def _cell(cell: Any, clean: Any, service: Any) -> Any:
+    return service.Html(str(cell), inject=False) if isinstance(cell, HtmlCell) else clean

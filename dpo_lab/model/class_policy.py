@@ -13,8 +13,9 @@ from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.model.heads import Head, classes_of
 from dpo_lab.model.loading import ModelKind
 from dpo_lab.model.lora import Loaded, LoraSettings, load_with_adapter
-from dpo_lab.model.ngrams import ngrams_of, plain_text, spaced_ngrams
+from dpo_lab.model.ngrams import SPACE, ngram_places, ngrams_of, one_form, plain_text, spaced_ngrams
 from dpo_lab.model.policy import Inputs
+from dpo_lab.model.reading import Reading, TokenPlace, cut_reading, places_of
 from dpo_lab.model.token_noise import hidden_spans
 from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.types import Encoded, Example, LogProbs
@@ -83,6 +84,17 @@ class Classifier(EncoderPolicy):
             for example, text in zip(examples, ids, strict=True)
         ]
 
+    def reading(self, example: Example, encoded: Encoded) -> Reading:
+        text = _text(example)
+        if self.ngrams is None:
+            places = places_of(self.tokenizer(text, return_offsets_mapping=True, verbose=False))
+        else:
+            plain = one_form(text)
+            found = [TokenPlace(0, *place) for place in ngram_places(plain, self.ngrams, self._known)]
+            begun, ended = ([TokenPlace(None, 0, 0)] * num for num in (self.num_begin, self.num_end))
+            text, places = plain.replace(SPACE, " "), [*begun, *found, *ended]
+        return cut_reading([("text", text)], places, encoded, [range(len(encoded.prompt))])
+
     def _number(self, response: Any, numbers: dict[str, int], example: Example) -> int:
         if response not in numbers:
             known = ", ".join(self.classes[:8])
@@ -124,13 +136,7 @@ class Classifier(EncoderPolicy):
         special = torch.tensor(self.tokenizer.all_special_ids, device=input_ids.device)
         may_be_hidden = (inputs["attention_mask"] > 0) & ~torch.isin(input_ids, special)
         length = 2 * self.ngrams - 1 if self.ngrams is not None else 1
-        return input_ids.masked_fill(hidden_spans(may_be_hidden, self.token_dropout, length), self._hiding_id)
-
-    @property
-    def _hiding_id(self) -> int:
-        """Stands where a token is hidden: the mask; of a tokenizer without one the unknown token, else the padding."""
-        known = (self.tokenizer.mask_token_id, self.tokenizer.unk_token_id, self.model.config.pad_token_id)
-        return next(token for token in known if token is not None)
+        return input_ids.masked_fill(hidden_spans(may_be_hidden, self.token_dropout, length), self.hiding_id)
 
     @torch.no_grad()
     def class_log_probs(self, texts: Sequence[Encoded]) -> Float[Tensor, " texts classes"]:

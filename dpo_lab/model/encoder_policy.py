@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpo_lab.errors import UserError
 from dpo_lab.model.positions import longest_text
+from dpo_lab.model.reading import Reading
 from dpo_lab.model.transformers_policy import TransformersPolicy
+from dpo_lab.types import Encoded, Example
 
 
 class EncoderPolicy(TransformersPolicy):
@@ -41,6 +44,21 @@ class EncoderPolicy(TransformersPolicy):
     def longest_row(self) -> int | None:
         """Tokens that the model itself can read at a time; None where nothing bounds it."""
         return self.max_positions
+
+    @property
+    def embedding(self) -> nn.Module:
+        """The layer that gives each token its vector."""
+        return self.model.get_input_embeddings()
+
+    @property
+    def hiding_id(self) -> int:
+        """Stands where a token is hidden: the mask; of a tokenizer without one the unknown token, else the padding."""
+        known = (self.tokenizer.mask_token_id, self.tokenizer.unk_token_id, self.model.config.pad_token_id)
+        return next(token for token in known if token is not None)
+
+    @abstractmethod
+    def reading(self, example: Example, encoded: Encoded) -> Reading:
+        """What `collate` of `encoded`, which is `example` with or without its end, has the model read."""
 
     def pad(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """`input_ids[r, l]` and `attention_mask[r, l]`, padded on the right."""

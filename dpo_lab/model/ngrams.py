@@ -35,9 +35,23 @@ def spaced_ngrams(text: str, longest: int, known: Collection[str] | None = None)
         longest: characters of the longest n-gram, at least 1.
         known: those of two and more characters that are written; None: all.
     """
-    plain = SPACE.join(unicodedata.normalize("NFKC", text).lower().split())
-    grams = (plain[at : at + size] for at in range(len(plain)) for size in range(1, min(longest, len(plain) - at) + 1))
-    return " ".join(gram for gram in grams if len(gram) == 1 or known is None or gram in known)
+    plain = one_form(text)
+    return " ".join(plain[begin:end] for begin, end in ngram_places(plain, longest, known))
+
+
+def one_form(text: str) -> str:
+    """`text` as its n-grams are cut from it."""
+    return SPACE.join(unicodedata.normalize("NFKC", text).lower().split())
+
+
+def ngram_places(plain: str, longest: int, known: Collection[str] | None = None) -> list[tuple[int, int]]:
+    """First character and end of each n-gram of `plain`, in the order in which `spaced_ngrams` writes them.
+
+    >>> ngram_places("abc", 2, known={"bc"})
+    [(0, 1), (1, 2), (1, 3), (2, 3)]
+    """
+    places = ((at, at + size) for at in range(len(plain)) for size in range(1, min(longest, len(plain) - at) + 1))
+    return [(begin, end) for begin, end in places if end - begin == 1 or known is None or plain[begin:end] in known]
 
 
 def plain_text(spaced: str) -> str:

@@ -14,6 +14,7 @@ from dpo_lab.model.loading import ModelKind
 from dpo_lab.model.lora import Loaded, LoraSettings, load_with_adapter
 from dpo_lab.model.ngrams import ngrams_of
 from dpo_lab.model.policy import Inputs
+from dpo_lab.model.reading import Reading, cut_reading, places_of
 from dpo_lab.model.reading_windows import reading_windows
 from dpo_lab.model.transformers_policy import Dtype
 from dpo_lab.types import Encoded, Example, LogProbs, Message
@@ -62,7 +63,10 @@ class SpanReader(EncoderPolicy):
         super().__init__(model, tokenizer, **options)
         limit = super().max_positions
         if limit is not None and window > limit:
-            raise UserError(f"model.window: {window} is longer than the {limit} positions that the model knows")
+            raise UserError(
+                f"model.window: {window} is longer than the {limit} positions that the model knows; give window and "
+                f"stride as it was trained with, or model.window={limit} and a model.stride below it"
+            )
         if stride >= window:
             raise UserError(f"model.stride: must be less than model.window, which is {window}, got {stride}")
         self.window, self.stride = window, stride
@@ -126,6 +130,17 @@ class SpanReader(EncoderPolicy):
         """Of each token of the prompt of `example`: where it begins and ends in its own part, characters."""
         passage, question = read_prompt(example)
         return self.tokenizer(question, passage, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+
+    def reading(self, example: Example, encoded: Encoded) -> Reading:
+        passage, question = read_prompt(example)
+        places = places_of(self.tokenizer(question, passage, return_offsets_mapping=True, verbose=False))
+        num_head, end = encoded.num_head, len(encoded.prompt) - encoded.num_tail
+        rows = []
+        for window in reading_windows([encoded], self.window, self.stride):
+            first = num_head + window.first
+            inside = range(first, first + len(window.ids) - num_head - encoded.num_tail)
+            rows.append([*range(num_head), *inside, *range(end, len(encoded.prompt))])
+        return cut_reading([("question", question), ("passage", passage)], places, encoded, rows)
 
     def collate(self, groups: Sequence[Encoded]) -> Inputs:
         """Each question's windows, where each token of its passage stands in them, and of each row its span.
