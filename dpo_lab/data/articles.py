@@ -14,24 +14,24 @@ from dpo_lab.ranges import NonNegativeInt, OpenFraction, PositiveInt, UpToHalf
 CLUBS = ("Lions", "Hawks", "Bears", "Wolves", "Sharks", "Eagles", "Tigers", "Foxes")
 TOWNS = ("Oslo", "Quito", "Perth", "Tunis", "Hanoi", "Porto", "Turin", "Kyoto")
 IDLE = ("It rained all day.", "The crowd sang.", "Tickets were sold out.")
+MATCH = re.compile(r"The (\w+) (beat|lost to) the (\w+) in (\w+)\.")
 SUMMARY = re.compile(r"(\w+) beat (\w+) in (\w+)\.")
 
 
 def true_reward(prompt: str, summary: str) -> float:
     """Right facts less wrong ones, less idle sentences; -3 where it does not say who beat whom where.
 
-    >>> article = "The Lions met the Bears in Oslo. The Bears lost. The Hawks won last year in Perth. Summary:"
+    >>> article = "The Bears lost to the Lions in Oslo. The Hawks won last year in Perth. Summary:"
     >>> true_reward(article, " Lions beat Hawks in Oslo. It rained all day.")
     0.0
     """
-    match, lost = re.search(r"The (\w+) met the (\w+) in (\w+)\.", prompt), re.search(r"The (\w+) lost\.", prompt)
-    said = SUMMARY.search(summary)
+    match, said = MATCH.search(prompt), SUMMARY.search(summary)
     idle = sum(summary.count(sentence) for sentence in IDLE)
-    if match is None or lost is None or said is None:
+    if match is None or said is None:
         return float(-3 - idle)
-    loser = lost[1]
-    winner = match[2] if match[1] == loser else match[1]
-    num_right = (said[1] == winner) + (said[2] == loser) + (said[3] == match[3])
+    first, verb, second, here = match.groups()
+    winner, loser = (first, second) if verb == "beat" else (second, first)
+    num_right = (said[1] == winner) + (said[2] == loser) + (said[3] == here)
     return float(2 * num_right - 3 - idle)
 
 
@@ -79,12 +79,12 @@ def articles(
 
 
 def _ask(generator: random.Random, error_rate: float) -> Asked:
-    first, second, third = generator.sample(CLUBS, 3)
+    winner, loser, third = generator.sample(CLUBS, 3)
     here, elsewhere = generator.sample(TOWNS, 2)
-    winner, loser = generator.sample((first, second), 2)
-    further = [f"The {loser} lost.", f"The {third} won last year in {elsewhere}.", generator.choice(IDLE)]
+    match = f"The {winner} beat the {loser}" if generator.random() < 1 / 2 else f"The {loser} lost to the {winner}"
+    further = [f"The {third} won last year in {elsewhere}.", generator.choice(IDLE)]
     generator.shuffle(further)
-    article = " ".join([f"The {first} met the {second} in {here}.", *further])
+    article = " ".join([f"{match} in {here}.", *further])
 
     def answer(later: random.Random) -> str:
         facts = [

@@ -1,7 +1,7 @@
-"""``data=balances``: figures of made-up companies, generated here, with questions whose answer follows from them.
+"""``data=balances``: figures of made-up companies, generated here, with questions whose answer stands in them.
 
-An answer is right or wrong: its reward is 1 or 0. Whoever answers wrongly names another figure of the same company, or
-the wrong direction, as one does who has slipped by a line or a year.
+An answer is right or wrong: its reward is 1 or 0. Whoever answers wrongly has slipped by a line or by a year: the
+figures of another line, or those of the two years the wrong way round.
 """
 
 import random
@@ -11,27 +11,21 @@ from dpo_lab.data.generated import Asked, generated
 from dpo_lab.data.source import DataSource
 from dpo_lab.ranges import NonNegativeInt, OpenFraction, PositiveInt, UpToHalf
 
-ITEMS = ("revenue", "costs", "debt", "cash", "tax", "rent")
-YEARS = ("2023", "2024")
-NUM_ITEMS = 3
-"""Lines of a table."""
+LINES = ("revenue", "costs", "debt")
+"""Of a table, in this order, as statements have them."""
+FIGURES = range(10, 100)
 
 
 def true_reward(prompt: str, answer: str) -> float:
     """1 for the right answer, else 0.
 
-    >>> table = "revenue 2023: 40\\nrevenue 2024: 52\\n"
-    >>> true_reward(table + "Question: revenue 2024?", " 52"), true_reward(table + "Question: did revenue rise?", " no")
+    >>> table = "revenue: 40 then 52\\ncosts: 31 then 30\\n"
+    >>> true_reward(table + "Question: costs?", " 31 then 30"), true_reward(table + "Question: costs?", " 30 then 31")
     (1.0, 0.0)
     """
-    figures = {(item, year): value for item, year, value in re.findall(r"(\w+) (\d{4}): (\d+)", prompt)}
-    if found := re.search(r"did (\w+) rise\?", prompt):
-        item = found[1]
-        right = "yes" if int(figures[item, YEARS[1]]) > int(figures[item, YEARS[0]]) else "no"
-    else:
-        item, year = re.findall(r"(\w+) (\d{4})\?", prompt)[-1]
-        right = figures[item, year]
-    return float(answer.strip() == right)
+    figures = dict(re.findall(r"(\w+): (\d+ then \d+)\n", prompt))
+    line = re.findall(r"Question: (\w+)\?", prompt)[-1]
+    return float(answer.strip() == figures[line])
 
 
 def balances(
@@ -47,7 +41,7 @@ def balances(
     label_noise: UpToHalf = 0.0,
     label_noise_seed: NonNegativeInt = 0,
 ) -> DataSource:
-    """Tables of figures of two years and a question, drawn from `seed` alone; see `dpo_lab.data.generated`.
+    """Tables of figures of two years and a question on one line, drawn from `seed` alone; see `dpo_lab.data.generated`.
 
     Args:
         num_pairs: training pairs.
@@ -78,19 +72,18 @@ def balances(
 
 
 def _ask(generator: random.Random, error_rate: float) -> Asked:
-    items = generator.sample(ITEMS, NUM_ITEMS)
-    cells = [(item, year) for item in items for year in YEARS]
-    figures = dict(zip(cells, generator.sample(range(10, 100), len(cells)), strict=True))
-    table = "".join(f"{item} {year}: {figures[item, year]}\n" for item, year in cells)
-    item, year = generator.choice(cells)
-    if generator.random() < 1 / 3:
-        question, right = f"did {item} rise?", "yes" if figures[item, YEARS[1]] > figures[item, YEARS[0]] else "no"
-        others = ["no" if right == "yes" else "yes"]
-    else:
-        question, right = f"{item} {year}?", str(figures[item, year])
-        others = [str(figure) for cell, figure in figures.items() if cell != (item, year)]
+    drawn = generator.sample(FIGURES, 2 * len(LINES))
+    figures = {line: (drawn[2 * number], drawn[2 * number + 1]) for number, line in enumerate(LINES)}
+    asked = generator.choice(LINES)
+    right = _said(*figures[asked])
+    wrong = [_said(*figures[line]) for line in LINES if line != asked] + [_said(*reversed(figures[asked]))]
 
     def answer(later: random.Random) -> str:
-        return f" {later.choice(others) if later.random() < error_rate else right}"
+        return f" {later.choice(wrong) if later.random() < error_rate else right}"
 
-    return Asked(f"{table}Question: {question}\nAnswer:", answer)
+    table = "".join(f"{line}: {_said(*figures[line])}\n" for line in LINES)
+    return Asked(f"{table}Question: {asked}?\nAnswer:", answer)
+
+
+def _said(before: int, after: int) -> str:
+    return f"{before} then {after}"

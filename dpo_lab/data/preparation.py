@@ -20,13 +20,15 @@ class Work:
     """What one step is told, and where it says what it did.
 
     After every step `num_kept` is `num_read` - `num_dropped` + `num_made`, and `num_changed` of the rows kept are not
-    as they were. `details` are numbers of rows by what was done to them, in the words that people read.
+    as they were. `details` are numbers of rows by what was done to them, in the words that people read. `held_out` are
+    the rows that are validated or tested on, where these are known, and `held_out_prompts` the keys of their prompts.
     """
 
     name: str
     responses: Responses
     report: DataReport
-    held_out: frozenset[str] = frozenset()
+    held_out: Sequence[Example] = ()
+    held_out_prompts: frozenset[str] = frozenset()
     num_read: int = 0
     num_changed: int = 0
     num_dropped: int = 0
@@ -41,7 +43,7 @@ class Work:
 
     def is_held_out(self, example: Example) -> bool:
         """Whether its prompt stands among the rows that are validated or tested on."""
-        return prompt_key(example.prompt) in self.held_out
+        return prompt_key(example.prompt) in self.held_out_prompts
 
     def finish(self, num_kept: int) -> None:
         """
@@ -123,10 +125,11 @@ class Preparation:
             DataError: a step has left no row, or cannot act on one.
         """
         rows = split.train
-        held_out = frozenset(prompt_key(example.prompt) for example in (*split.validation, *split.test))
+        held_out = (*split.validation, *split.test)
+        prompts = frozenset(prompt_key(example.prompt) for example in held_out)
         for name, step in self.steps.items():
             if isinstance(step, OfTraining):
-                work = Work(name, responses, report, held_out, num_read=len(rows))
+                work = Work(name, responses, report, held_out, prompts, num_read=len(rows))
                 prepared = step.apply(rows, work)
                 work.finish(len(prepared))
                 _check_left(name, "training", rows, prepared)

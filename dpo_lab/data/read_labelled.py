@@ -86,7 +86,9 @@ def _misnamed(name: str, problem: Problem, found: list[str]) -> DataError:
     message = f"{name}: in every row, {problem.what}. Columns found: {', '.join(found)}."
     near = {ours: theirs for ours in COLUMNS if (theirs := nearest_column(ours, found)) is not None}
     mapping = {ours: theirs for ours, theirs in near.items() if ours != theirs}
-    fix = mapping if len(set(near.values())) == len(COLUMNS) else {"text": "your_column", "label": "another_column"}
+    fix = {"text": "your_column", "label": "another_column"}
+    if len(set(near.values())) == len(COLUMNS):
+        fix = mapping or near  # our own names, where data.columns has led away from them
     return DataError(f"{message}\nMap our names to yours, as in {as_override(fix)}")
 
 

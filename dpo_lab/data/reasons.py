@@ -76,6 +76,8 @@ REASONS: dict[str, Reason] = {
     "nearly_repeated_row": Reason("dropped", "row", "another row that is kept says nearly the same"),
     "repeated_prompt": Reason("dropped", "row", "another row that is kept has the same prompt"),
     "nearly_repeated_prompt": Reason("dropped", "row", "another row that is kept has nearly the same prompt"),
+    "held_out_prompt": Reason("dropped", "row", "a training row that asks what is held out"),
+    "nearly_held_out_prompt": Reason("dropped", "row", "a training row that asks nearly what is held out"),
     "unmatched_length": Reason("dropped", "row", "a pair without one of the other direction to match its lengths"),
     "overflow": Reason("dropped", "row", "longer than data.max_length"),
     "overflow_dropped": Reason("dropped", "row", "longer than data.max_length"),

@@ -73,9 +73,9 @@ def notes(example: Example) -> Iterator[str]:
     begins = _begin_with_prompt(example)
     if any(begins):
         yield "prompt_repeated" if all(begins) else "prompt_in_some"
-    if any(_bare(response).lower() in _WORDS_FOR_MISSING for response in (prompt, *example.responses)):
+    if any(bare(response).lower() in _WORDS_FOR_MISSING for response in (prompt, *example.responses)):
         yield "word_for_missing"
-    if any(_bare(example.responses[a]) == _bare(example.responses[b]) for a, b in example.pairs):
+    if any(bare(example.responses[a]) == bare(example.responses[b]) for a, b in example.pairs):
         yield "same_but_for_white_space"
 
 
@@ -133,7 +133,7 @@ def _was_utf8(text: str) -> bool:
     return False
 
 
-def _bare(text: Text) -> str:
+def bare(text: Text) -> str:
     """What is seen of `text`: one Unicode form, one kind of white space, no signs without a width."""
     joined = "\n".join(contents(text))
     if not joined.isascii():

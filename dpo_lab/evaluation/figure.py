@@ -84,6 +84,8 @@ def bootstrap_figure(
     """
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     value = statistic(np.ones(num, dtype=np.int64))
+    if num == 1:  # every draw is the same
+        return Figure(value, np.nan, np.nan, num, num, "bootstrap" if by_chance is None else "bootstrap, reversed")
     draws = (np.bincount(generator.integers(num, size=num), minlength=num) for _ in range(NUM_DRAWS))
     drawn = [statistic(times) for times in draws]
     low, high = (float(bound) for bound in np.percentile(drawn, [2.5, 97.5]))

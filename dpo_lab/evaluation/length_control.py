@@ -47,9 +47,11 @@ def controlled_win_rate(
     design = np.stack([np.ones_like(feature), feature], axis=1)
     coefficients = _fit(design, won)
     error = _sandwich_error(design, won, coefficients, clusters)
-    half = student(num_clusters - 1) * error if num_clusters > 1 else float("nan")
     theta = float(coefficients[0])
-    value, low, high = _sigmoid(np.array([theta, theta - half, theta + half])).tolist()
+    half = student(num_clusters - 1) * error if num_clusters > 1 else 0.0
+    value, low, high = _sigmoid(theta + half * np.array([0.0, -1.0, 1.0])).tolist()
+    if num_clusters == 1:  # which tells nothing of others
+        low = high = float("nan")
     return Figure(value, low, high, len(won), num_clusters, "sandwich"), float(coefficients[1])
 
 

@@ -16,7 +16,7 @@ Variants = Callable[[str, random.Random], Iterable[str]]
 
 SAME = "no copy, since it would say what is there already"
 HELD_OUT = "no copy, since its prompt is held out of training"
-NO_TURN = "no copy, without a turn of the user that is text alone"
+NO_TURN = "no copy, without a turn of the user whose text is in one piece"
 
 
 def add_copies(
@@ -24,7 +24,8 @@ def add_copies(
 ) -> list[Example]:
     """`rows`, each followed by at most `num_copies` of it with other prompts; with 0 the rows themselves are rewritten.
 
-    Of a chat the last turn of the user is rewritten, which shows no image; all else stays. What is drawn depends on
+    Of a chat the last turn of the user is rewritten, where its images all stand in front of its text or all behind it;
+    all else stays. What is drawn depends on
     `seed` and the prompt alone: rows with one prompt get the same, other rows change nothing, and more copies leave the
     first ones what they were. No copy is made that would stand there twice, or whose prompt is held out of training.
 
@@ -59,7 +60,7 @@ def _other_prompts(
         key = prompt_key(prompt)
         if key in seen:
             work.details[SAME] += 1
-        elif key in work.held_out:
+        elif key in work.held_out_prompts:
             work.details[HELD_OUT] += 1
         else:
             seen.add(key)
@@ -73,19 +74,39 @@ def draw(seed: int, content: str) -> random.Random:
 
 
 def rewritable_turn(prompt: Text) -> str | None:
-    """The text of a prompt, or of a chat that of the user's last turn; None where there is none, or it shows images."""
+    """The text of a prompt, or of a chat that of the user's last turn; None where there is none in one piece."""
     if isinstance(prompt, str):
         return prompt
     number = _last_turn(prompt)
-    return None if number is None or prompt[number].get("images") else prompt[number]["content"]
+    place = None if number is None else _place_of_text(prompt[number])
+    return None if number is None or place is None else prompt[number]["content"][place]
 
 
 def with_turn(prompt: Text, text: str) -> Text:
-    """`prompt` with another text where `rewritable_turn` found one."""
+    """`prompt` with another text where `rewritable_turn` found one; images stay on their side of it."""
     number = None if isinstance(prompt, str) else _last_turn(prompt)
     if isinstance(prompt, str) or number is None:
         return text
-    return [*prompt[:number], cast(Message, {**prompt[number], "content": text}), *prompt[number + 1 :]]
+    turn = prompt[number]
+    place = _place_of_text(turn)
+    assert place is not None
+    content, images = turn["content"], turn.get("images", [])
+    changed = {"content": content[: place.start] + text + content[place.stop :]}
+    if images:
+        moved = len(changed["content"]) - len(content)
+        changed["images"] = [(at + moved * (at >= place.stop), sha256) for at, sha256 in images]
+    return [*prompt[:number], cast(Message, {**turn, **changed}), *prompt[number + 1 :]]
+
+
+def _place_of_text(turn: Message) -> slice | None:
+    """Where the text of a turn is, without the white space beside its images; None where these part it."""
+    content = turn["content"]
+    places = [at for at, _ in turn.get("images", [])]
+    if not places:
+        return slice(0, len(content))
+    start, stop = len(content) - len(content.lstrip()), len(content.rstrip())
+    is_in_front, is_behind = max(places) <= start, min(places) >= stop
+    return slice(start, stop) if start < stop and (is_in_front or is_behind) else None
 
 
 def _last_turn(messages: Sequence[Message]) -> int | None:

@@ -68,11 +68,10 @@ def test_a_reply_by_hand():
 
 
 def test_an_answer_by_hand():
-    table = "costs 2023: 40\ncosts 2024: 52\n"
-    assert of_answer(f"{table}Question: costs 2023?\nAnswer:", " 40") == 1
-    assert of_answer(f"{table}Question: costs 2023?\nAnswer:", " 52") == 0
-    assert of_answer(f"{table}Question: did costs rise?\nAnswer:", " yes") == 1
-    assert of_answer(f"{table}Question: did costs rise?\nAnswer:", "") == 0
+    """The figures of the line that is asked for, the earlier one first."""
+    prompt = "costs: 40 then 52\ndebt: 30 then 20\nQuestion: costs?\nAnswer:"
+    assert of_answer(prompt, " 40 then 52") == 1
+    assert [of_answer(prompt, said) for said in (" 52 then 40", " 30 then 20", " 40 then", "")] == [0, 0, 0, 0]
 
 
 def test_a_report_by_hand():
@@ -88,8 +87,9 @@ def test_a_report_by_hand():
 
 def test_a_summary_by_hand():
     """Three right: 3; winner and loser swapped: 1 - 2; an idle sentence: -1; no summary: -3."""
-    article = "The Lions met the Bears in Oslo. The crowd sang. The Lions lost. The Hawks won last year in Perth."
+    article = "The Lions lost to the Bears in Oslo. The crowd sang. The Hawks won last year in Perth."
     assert of_summary(article, " Bears beat Lions in Oslo.") == 3
     assert of_summary(article, " Lions beat Bears in Oslo.") == -1
     assert of_summary(article, " Bears beat Lions in Oslo. The crowd sang.") == 2
     assert of_summary(article, " The crowd sang.") == -4
+    assert of_summary(article.replace("lost to", "beat"), " Lions beat Bears in Oslo.") == 3

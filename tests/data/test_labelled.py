@@ -172,6 +172,13 @@ def test_other_names_of_columns_are_suggested():
     assert [example.prompt for example in source.train] == ["a", "b"]
 
 
+def test_our_own_names_are_suggested_where_the_columns_of_another_format_were_looked_for():
+    """data=thucnews looks for columns by their place; a file with a header has our names."""
+    write("rows.csv", "text,label\na,x\nb,y\n")
+    with pytest.raises(DataError, match=r"no column 'column_1'(.|\n)*'data.columns=\{text: text, label: label\}'"):
+        labelled(path="rows.csv", columns={"text": "column_1", "label": "column_2"})
+
+
 def test_repeated_texts_and_overlap_with_validation_are_counted():
     write("train.csv", "text,label\na,x\na,x\na,y\nb,y\n")
     write("test.csv", "text,label\nb,y\n")

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,3 +64,10 @@ def test_the_interval_of_a_large_calibration_error_is_above_zero():
         by_chance=partial(chance_calibration_error, confidence),
     )
     assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.351, 0.449), abs=0.006)
+
+
+@pytest.mark.parametrize("by_chance", [None, lambda generator: 0.0])
+def test_a_bootstrap_of_one_value_has_no_interval(by_chance: Any):
+    """Every draw of one text is that text, which says nothing of others."""
+    figure = bootstrap_figure(lambda times: 0.5, 1, by_chance=by_chance)
+    assert figure.value == 0.5 and math.isnan(figure.low) and math.isnan(figure.high)

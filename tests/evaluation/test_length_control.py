@@ -36,6 +36,12 @@ def test_with_the_sides_changed_it_is_one_less(rows: list[tuple[float, int]]):
         assert (1 - other.high, 1 - other.low) == pytest.approx((one.low, one.high), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_of_one_prompt_there_is_no_interval():
+    found, _ = controlled_win_rate([0.5, 1.0, 0.0], [1, 2, 0], [0, 0, 0])
+    assert 0 < found.value < 1 and math.isnan(found.low) and math.isnan(found.high)
+
+
 def test_a_fit_solves_its_equations():
     """At the maximum the residuals add up to 0, and along tanh(d / sd) to phi over the prior's variance."""
     generator = np.random.default_rng(0)

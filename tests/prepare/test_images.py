@@ -5,6 +5,7 @@ from typing import Any
 from dpo_lab.prepare.clean import clean
 from dpo_lab.prepare.copies import NO_TURN
 from dpo_lab.prepare.drop_duplicates import drop_duplicates
+from dpo_lab.prepare.templates import templates
 from dpo_lab.prepare.word_dropout import word_dropout
 from tests.prepare.rows import on_every_row, on_training, pair
 
@@ -39,7 +40,15 @@ def test_rows_that_show_different_images_are_no_duplicates():
         assert on_every_row(step, rows)[0] == rows[:2]
 
 
-def test_no_copy_is_made_of_a_turn_that_shows_one():
-    rows = [pair(chat("one two three", (3, "aa")))]
+def test_copies_leave_images_on_their_side_of_the_text():
+    """Of `<image>`, a line break and the question the words go; images behind move with the end of the text."""
+    [_, front], _ = on_training(templates(templates=["Say: {prompt}"]), [pair(chat("\nwhich colour", (0, "aa")))])
+    assert front.prompt == chat("\nSay: which colour", (0, "aa"))
+    [_, behind], _ = on_training(templates(templates=["Say: {prompt}"]), [pair(chat("which ", (6, "aa"), (6, "bb")))])
+    assert behind.prompt == chat("Say: which ", (11, "aa"), (11, "bb"))
+
+
+def test_no_copy_is_made_of_a_text_that_images_part():
+    rows = [pair(chat("one two three", (3, "aa"))), pair(chat(" ", (0, "aa"))), pair(chat("a b", (0, "aa"), (3, "bb")))]
     prepared, counts = on_training(word_dropout(rate=0.5), rows)
-    assert prepared == rows and counts["details"] == {NO_TURN: 1}
+    assert prepared == rows and counts["details"] == {NO_TURN: 3}
