@@ -37,7 +37,7 @@ def test_a_row_a_prompt_and_a_cell_a_side():
     assert columns == ["source", "prompt", *(f"{run}: {name}" for run in "AB" for name in names)]
     assert rows[0][:3] == ["row 1", "x<y>", 0.5] and rows[1] == ["row 2", None, *[None] * 8]
     assert text_of(rows[0][3]) == "sum +1.000x<y>" and "<y>" not in str(rows[0][3])
-    assert text_of(rows[0][5]) == "a <b> +1.000, hidden -0.500, gap +0.250textx<y>" * 2
+    assert text_of(rows[0][5]) == "a <b> +1.000, hidden -0.500, gap 2e-01x<y>" * 2
     assert str(rows[0][5]).count("<hr>") == 1 and str(rows[0][5]).count("border-bottom") == 2
 
 
