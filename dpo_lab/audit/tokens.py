@@ -96,13 +96,13 @@ def boundaries(view: TokenView, tokenizer: Any | None) -> dict[str, Any]:
 
     `num_merged`: tokenised together, a token lies across the boundary, so that the response is tokenised on its own.
     `num_apart_differs`: tokens of the prompt and tokens of the response, each tokenised alone, put one behind the other
-    are not the tokens of both; of the `num_text` rows that are plain text with responses that are tokenised, as classes
-    and spans are not, and None without a tokenizer.
+    are not the tokens of both; of the `num_text` rows that are plain text, and None without a tokenizer, as where
+    responses are no texts.
     """
     texts = [
         (example.prompt, [response for response in example.responses if isinstance(response, str)])
-        for example, tokens in zip(view.examples, view.encoded, strict=True)
-        if isinstance(example.prompt, str) and tokens.kind == "tokens"
+        for example in view.examples
+        if isinstance(example.prompt, str)
     ]
     return {
         "num": len(view.encoded),
