@@ -57,7 +57,7 @@ def mine(run: Run, file: Path, data: Mapping[str, Any], *, num: int, below: floa
         data: knobs of the run's data that are to be others, such as ``{"path": "more.json"}``.
 
     Raises:
-        UserError: the run is of neither kind, or has kept no model; the data has no such knob.
+        UserError: the run is of neither kind, or has kept no model; its data is generated, or has no such knob.
     """
     folder = run.path / "model"
     if not folder.is_dir():
@@ -72,16 +72,31 @@ def mine(run: Run, file: Path, data: Mapping[str, Any], *, num: int, below: floa
     changed = {**{knob: value for knob, value in NO_JUDGEMENTS.items() if knob in node}, **data}
     target = str(config["model"]["_target_"]).rpartition(".")[2]
     if target.endswith("classifier"):
+        _check_rows(node, "preference", "data=labelled")
         source = build_source({**config, "data": {**node, **changed}})
         policy = classifier(source.classes, path=str(folder), head="own").eval()
         return _mine_classes(run, policy, source, file)
     if target.endswith("extractive_qa"):
+        _check_rows(node, "rejected", "data=questions")
         whole = {**node, **changed, "validation_fraction": 0.0, "test_fraction": 0.0}
         source = build_source({**config, "data": whole})
         windows = {name: config["model"][name] for name in ("window", "stride")}
         reader = extractive_qa(path=str(folder), head="own", **windows).eval()
         return _mine_spans(run, reader, source, file, num=num, below=below)
     raise UserError(f"{run.path} is a run of model={target}, and only classifiers and span readers are mined")
+
+
+def _check_rows(data: Mapping[str, Any], knob: str, wanted: str) -> None:
+    """
+    Raises:
+        UserError: the data is none whose `knob` takes what is mined.
+    """
+    if knob not in data:
+        name = str(data["_target_"]).rpartition(".")[2]
+        raise UserError(
+            f"the run's data={name} is generated here and takes nothing mined; mine a run of {wanted}, whose "
+            f"data.{knob} does"
+        )
 
 
 def _mine_classes(run: Run, policy: Classifier, source: DataSource, file: Path) -> Mined:

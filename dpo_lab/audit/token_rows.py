@@ -38,12 +38,16 @@ class Side:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """An example in tokens; `notes` say what happened to it. Where it `is_left_out`, no loss sees it."""
+    """An example in tokens; `notes` say what happened to it. Where it `is_left_out`, no loss sees it.
+
+    `needs_end`: its responses are texts, which a token of its own should end.
+    """
 
     source: str
     sides: list[Side]
     notes: list[str]
     is_left_out: bool = False
+    needs_end: bool = True
 
 
 def show_row(
@@ -78,7 +82,8 @@ def show_row(
         kept: State = "counted" if index in counted else "context"
         sides.append(Side(name, _states(texts, (kept, len(response)), ("cut", len(whole) - len(response)))))
     sides.sort(key=lambda side: (side.name in ("rejected", "undesirable"), len(side.name), side.name))
-    return ShownRow(example.source, [Side("prompt", _prompt(encoded, fitted, tokenizer)), *sides], notes)
+    prompt = Side("prompt", _prompt(encoded, fitted, tokenizer))
+    return ShownRow(example.source, [prompt, *sides], notes, needs_end=end_id is not None)
 
 
 def names(judgement: Judgement, num: int) -> list[str]:

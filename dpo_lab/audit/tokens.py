@@ -96,7 +96,8 @@ def boundaries(view: TokenView, tokenizer: Any | None) -> dict[str, Any]:
 
     `num_merged`: tokenised together, a token lies across the boundary, so that the response is tokenised on its own.
     `num_apart_differs`: tokens of the prompt and tokens of the response, each tokenised alone, put one behind the other
-    are not the tokens of both; of the `num_text` rows that are plain text, and None without a tokenizer.
+    are not the tokens of both; of the `num_text` rows that are plain text, and None without a tokenizer, as where
+    responses are no texts.
     """
     texts = [
         (example.prompt, [response for response in example.responses if isinstance(response, str)])

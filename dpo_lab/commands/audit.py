@@ -53,7 +53,9 @@ def _audit(overrides: list[str], out: Path | None) -> int:
     if names_a_model(overrides):
         encoding = build_encoding(config, corpus(source), source.classes)
         tokens = look_at_tokens(source, encoding.encode, encoding.end_id, encoding.special_tokens, encoding.unknown_id)
-        tokenizer, encoding_id = encoding.tokenizer, encoding.fingerprint
+        # Classes, spans and items are no texts that could have been tokenised together with their prompt.
+        tokenizer = None if encoding.end_id is None else encoding.tokenizer
+        encoding_id = encoding.fingerprint
     audit = {
         "title": _title(config["data"]),
         "data": config["data"],

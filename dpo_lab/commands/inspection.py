@@ -101,11 +101,11 @@ def show(row: "ShownRow", console: "Console", *, has_color: bool, max_length: in
     for note in row.notes:
         console.print(Text(f"  {note}", "yellow"))
     for side in row.sides:
-        console.print(Text(f"  {_describe(side)}"))
+        console.print(Text(f"  {_describe(side, needs_end=row.needs_end)}"))
         console.print(Padding(_line(side.tokens, has_color=has_color), (0, 0, 0, 4), expand=False))
 
 
-def _describe(side: "Side") -> str:
+def _describe(side: "Side", *, needs_end: bool) -> str:
     counted, cut = side.num("counted"), side.num("cut")
     kept = len(side.tokens) - cut
     if cut == len(side.tokens):
@@ -113,7 +113,7 @@ def _describe(side: "Side") -> str:
     what = f"{counted} in the loss" if counted else "not in the loss"
     gone = f"; {cut} cut" if cut else ""
     ends = side.tokens[-1].is_special if side.tokens else False
-    unended = "; does not end in a special token" if counted and not cut and not ends else ""
+    unended = "; does not end in a special token" if needs_end and counted and not cut and not ends else ""
     return f"{side.name}: {kept} tokens, {what}{gone}{unended}"
 
 

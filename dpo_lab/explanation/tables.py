@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from markupsafe import escape
 
@@ -85,20 +84,20 @@ def _prompt(tellers: Sequence[Teller], at: int) -> str | None:
 
 def _cells(told: Told, teller: Teller) -> dict[str, str | float | None]:
     """One a column. Responses of one name share a cell."""
+    texts: dict[str, list[str]] = {}
+    for response in told.responses:
+        head = f"sum {signed(response.total)}"
+        texts.setdefault(response.name, []).append(_headed(head, _coloured(response.pieces, teller.scale)))
+    for one in told.attributions:
+        head = f"{one.response} {signed(one.at_text)}, hidden {signed(one.at_baseline)}, gap {one.gap:.0e}"
+        parts = [(name, _coloured(pieces, teller.attribution_scale)) for name, pieces in one.parts]
+        told_parts = [_headed(name, text) if len(parts) > 1 else text for name, text in parts]
+        texts.setdefault(f"attribution: {one.name}", []).append(_headed(head.strip(), "".join(told_parts)))
     cells: dict[str, str | float | None] = {"margin": told.margin} if told.margin is not None else {}
-    for name, same in groupby(told.responses, key=lambda one: one.name):
-        cells[name] = _html([_coloured(f"sum {signed(one.total)}", one.pieces, teller.scale) for one in same])
     if told.classes:
-        lines = [Piece(f"{one.text} {one.role}".strip(), (one.value,)) for one in told.classes]
-        cells["classes"] = _html([_coloured(signed(line.value), [line], teller.scale) for line in lines])
-    for name, same in groupby(told.attributions, key=lambda one: one.name):
-        texts = []
-        for one in same:
-            head = f"{one.response} {signed(one.at_text)}, hidden {signed(one.at_baseline)}, gap {signed(one.gap)}"
-            parts = [_coloured(part, pieces, teller.attribution_scale) for part, pieces in one.parts]
-            texts.append(f"<p>{escape(head.strip())}</p>" + "".join(parts))
-        cells[f"attribution: {name}"] = _html(texts)
-    return cells
+        lines = [Piece(f"{signed(one.value)} {one.text} {one.role}".strip(), (one.value,)) for one in told.classes]
+        cells["classes"] = _html(["".join(_coloured([line], teller.scale) for line in lines)])
+    return cells | {name: _html(same) for name, same in texts.items()}
 
 
 def _html(texts: Sequence[str]) -> HtmlCell:
@@ -109,11 +108,15 @@ def _html(texts: Sequence[str]) -> HtmlCell:
     )
 
 
-def _coloured(head: str, pieces: Sequence[Piece], scale: float) -> str:
+def _headed(head: str, text: str) -> str:
+    return f'<div style="color:#5c6370;font-size:12px">{escape(head)}</div>{text}'
+
+
+def _coloured(pieces: Sequence[Piece], scale: float) -> str:
     spans = []
     for piece in pieces:
         strength = 0.62 * min(abs(piece.value) / scale, 1.0)
         colour = f"background:rgba({UP if piece.value > 0 else DOWN},{strength:.2f})"
         mark = ";border-bottom:2px solid #1c1e21" if piece.is_marked else ""
         spans.append(f'<span style="{colour}{mark}" title="{signed(piece.value)}">{escape(piece.text)}</span>')
-    return f'<p><small>{escape(head)}</small></p><div style="white-space:pre-wrap">{"".join(spans)}</div>'
+    return f'<div style="white-space:pre-wrap">{"".join(spans)}</div>'

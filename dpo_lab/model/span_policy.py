@@ -63,7 +63,10 @@ class SpanReader(EncoderPolicy):
         super().__init__(model, tokenizer, **options)
         limit = super().max_positions
         if limit is not None and window > limit:
-            raise UserError(f"model.window: {window} is longer than the {limit} positions that the model knows")
+            raise UserError(
+                f"model.window: {window} is longer than the {limit} positions that the model knows; give window and "
+                f"stride as it was trained with, or model.window={limit} and a model.stride below it"
+            )
         if stride >= window:
             raise UserError(f"model.stride: must be less than model.window, which is {window}, got {stride}")
         self.window, self.stride = window, stride

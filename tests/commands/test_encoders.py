@@ -182,3 +182,21 @@ def test_recipes_run_on_generated_data(recipe: str, data: str, curve: str):
         f"experiment={recipe}", f"data={data}", *small[data], *SMALL, *steps, "logger=local", "samples.num=2"
     )
     assert 0 <= last_row(run)[curve] <= 1
+
+
+def test_what_is_said_of_texts_is_not_said_of_classes_and_items(capsys: pytest.CaptureFixture[str]):
+    """How a response is tokenised, and which token ends it; and generated rows, whose wrong classes follow a rule."""
+    model = ("model=small_classifier", "model.hidden_size=16", "model.num_heads=2", "data=headlines")
+    rows = ("data.num_train=12", "data.num_validation=4")
+    assert cli.main(["inspect", *model, *rows]) == 0
+    shown = capsys.readouterr().out
+    assert "chosen: 1 tokens, 1 in the loss" in shown and "special token" not in shown
+    items = ("model=small_recommender", "data=playlists", "data.num_listeners=12", "data.length=6")
+    for data in ((*model, *rows), items):
+        assert cli.main(["audit", *data, "--out", "audit"]) == 0
+        assert "apart" not in capsys.readouterr().out
+    run = run_train(*model, *rows, "start=none", "trainer.max_steps=1", "samples.num=0", "logger=local")
+    assert cli.main(["mine", str(run.path), "--out", "confusion.json"]) == 2
+    assert "data=headlines is generated here and takes nothing mined; mine a run of data=labelled" in (
+        capsys.readouterr().err
+    )

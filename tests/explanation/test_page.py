@@ -6,7 +6,15 @@ import re
 from dpo_lab.explanation.learning import Histories, History
 from dpo_lab.explanation.page import Table, learning_page, tokens_page
 from dpo_lab.explanation.pieces import Piece
-from dpo_lab.explanation.shown import Measure, ShownClass, ShownResponse, Teller, Told
+from dpo_lab.explanation.shown import (
+    AttributionMethod,
+    Measure,
+    ShownAttribution,
+    ShownClass,
+    ShownResponse,
+    Teller,
+    Told,
+)
 
 EVIL = "<script>alert('x')</script>\" onload=\"&amp;"
 
@@ -44,6 +52,23 @@ def test_classes_are_bars():
     page = tokens_page("t", [], ["row 1"], [teller(Measure(True, 1.0), Told("text", (), classes, 3))])
     assert "sport &amp; co" in page and page.count('class="bar"') == 2 and "3 more classes" in page
     assert 'class="up" style="--a:1.00"' in page and "0.750" in page
+
+
+def test_attributions_and_a_warning_where_they_do_not_add_up():
+    """0.25 - 0.75 by the words; the pieces have 0.1 more. What is below a tenth of the scale is left to the pointer."""
+    pieces = (Piece(EVIL, (-0.5, 0.1), tokens=(EVIL, "b")), Piece("faint", (0.001,), is_marked=True))
+    parts = (("question", pieces), ("passage", pieces[1:]))
+    shown = ShownAttribution("chosen", EVIL, parts, 0.25, 0.75, 0.1)
+    exact = ShownAttribution("rejected", "x", parts[:1], 0.25, 0.75, 1e-6)
+    method = AttributionMethod(False, "[MASK]", 7)
+    one = Teller("run", Measure(True, 1.0), (Told("text", (), (), 0, (shown, exact)),), method)
+    page = tokens_page("t", [], ["row 1"], [one])
+    assert "<script" not in page and "+0.250: +0.750 with every word hidden, -0.500 by the words" in page
+    assert page.count('class="warning"') == 1 and "the words add up to -0.400, which is +0.100 off" in page
+    assert "--steps 28" in page and "add up to that within 1e-06" in page
+    assert "of log π, nats" in page and "[MASK], in 7 steps" in page and page.count('<p class="note">passage</p>') == 1
+    assert re.findall(r'data-value="([^"]*)"', page) == ["-0.400", "\u00a0", "\u00a0", "-0.400", "\u00a0"]
+    assert html.escape(EVIL).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") + " -0.500, b +0.100" in page
 
 
 def test_marks_of_pairs():

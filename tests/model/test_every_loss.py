@@ -148,6 +148,16 @@ def test_the_docs_list_what_is_refused(root: Path):
     assert told == expected
 
 
+def test_the_docs_list_the_knobs_of_each_model(root: Path):
+    text = (root / "docs" / "other_policies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+` ?)+) \|", text, flags=re.MULTILINE)
+    assert len(rows) == 6
+    files = {name: (root / "conf" / "model" / f"{name}.yaml").read_text(encoding="utf-8") for name in KINDS}
+    for knob, told in rows:
+        taking = {name for name, file in files.items() if re.search(rf"^{knob}:", file, flags=re.MULTILINE)}
+        assert set(re.findall(r"\w+", told)) == taking, knob
+
+
 @pytest.mark.parametrize("loss", names())
 def test_next_items_are_all_of_one_length(loss: str, prepare: Callable[[str], Prepared]):
     """A recommender whose responses are the next item alone refuses what a classifier refuses; with more it does not.

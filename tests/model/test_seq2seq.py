@@ -16,6 +16,7 @@ from dpo_lab.model.seq2seq_policy import Seq2SeqLM
 from dpo_lab.types import Encoded, Example
 from tests.model.policy_laws import assert_same, decisions
 from tests.model.seq2seq_models import MODELS, write_seq2seq
+from tests.model.t5_by_hand import t5_log_probs
 
 Folder = Callable[[str], Path]
 EXAMPLES = [
@@ -57,6 +58,19 @@ def test_log_prob_is_that_of_labels(name: str, folder: Folder):
                 row = said.gather(-1, labels[..., None])[0, :, 0].tolist()
                 expected.append(row[1:] if name == "bart" else row)
     assert_same(decisions(policy, policy.encode(EXAMPLES)), expected)
+
+
+def test_log_prob_is_what_the_weights_come_to(folder: Folder):
+    """T5 written out (`tests.model.t5_by_hand`), prompts of unlike lengths in one batch."""
+    policy = load(folder("t5")).eval()
+    weights = {name: tensor.double() for name, tensor in policy.model.state_dict().items()}
+    groups = [Encoded((20, 31, 1), ((40, 1), (40, 41, 42, 43, 1))), Encoded((21, 22, 23, 24, 25, 1), ((50, 51, 1),))]
+    by_hand = [
+        t5_log_probs(weights, list(group.prompt), list(response), num_heads=2, start=0)
+        for group in groups
+        for response in group.responses
+    ]
+    assert_same(decisions(policy, groups), by_hand)
 
 
 def test_the_loss_of_transformers_is_minus_the_mean(folder: Folder):
