@@ -20,7 +20,7 @@ def known_reward(true_reward: Callable[[str, str], float] | None) -> "KnownRewar
     if true_reward is None:
         raise UserError(
             "judge=known_reward: this data does not know the reward of a response, only generated data does "
-            "(data=reviews); take judge=reward_model or judge=endpoint"
+            "(such as data=reviews); take judge=reward_model or judge=endpoint"
         )
     return KnownReward(true_reward)
 

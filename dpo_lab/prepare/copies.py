@@ -91,11 +91,12 @@ def with_turn(prompt: Text, text: str) -> Text:
     place = _place_of_text(turn)
     assert place is not None
     content, images = turn["content"], turn.get("images", [])
-    changed = {"content": content[: place.start] + text + content[place.stop :]}
+    whole = content[: place.start] + text + content[place.stop :]
+    changed = cast(Message, {**turn, "content": whole})
     if images:
-        moved = len(changed["content"]) - len(content)
+        moved = len(whole) - len(content)
         changed["images"] = [(at + moved * (at >= place.stop), sha256) for at, sha256 in images]
-    return [*prompt[:number], cast(Message, {**turn, **changed}), *prompt[number + 1 :]]
+    return [*prompt[:number], changed, *prompt[number + 1 :]]
 
 
 def _place_of_text(turn: Message) -> slice | None:

@@ -88,6 +88,18 @@ def test_from_training_to_what_is_said_of_a_run(capsys: pytest.CaptureFixture[st
     assert [entry["step"] for entry in read_run(run.path).info["resumed"]] == [2]
 
 
+@pytest.mark.usefixtures("pairs")
+def test_what_a_run_against_a_moving_reference_is_worth():
+    """And its training rows have copies, which show the same pictures."""
+    steps = ("prepare=[drop_leaks,templates]", "prepare.templates.templates=['Say: {prompt}']")
+    run = run_train(*SEES, "reference=ema", "reference.decay=0.5", "optimizer.lr=0.01", *steps)
+    made = {step["step"]: step["made"] for step in run.info["data_report"]["prepared"]}
+    assert made == {"drop_leaks": 0, "templates": 24 - run.info["data_report"]["num_validation"]}
+    assert cli.main(["evaluate", str(run.path), "num_samples=6"]) == 0
+    found = json.loads((run.path / "evaluation/val.json").read_text())
+    assert {"length", "kl", "accuracy"} <= set(found["figures"]) and found["figures"]["kl"]["num"] == 6
+
+
 def test_another_picture_at_the_same_place_is_another_run(pairs: Path, capsys: pytest.CaptureFixture[str]):
     """Other data, so another id; of the reference only what the changed row needs is computed."""
     begun = [override for override in SEES if not override.startswith(("start.", "data.validation", "samples"))]

@@ -48,7 +48,8 @@ def test_of_questions_the_passage_counts():
         return [{"role": "system", "content": passage}, {"role": "user", "content": question}]
 
     def row(passage: str, question: str) -> Any:
-        return pair(asks(passage, question), *([{"role": "assistant", "content": "x", "start": n}] for n in (0, 1)))
+        spans = [[{"role": "assistant", "content": "x", "start": start}] for start in (0, 1)]
+        return pair(asks(passage, question), spans[0], spans[1])
 
     rows = [row("A  passage", "What?"), row("another one", "What?")]
     assert on_training(drop_leaks(), rows, [row("a passage", "Who?")], "spans")[0] == rows[1:]
