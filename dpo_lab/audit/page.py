@@ -47,7 +47,7 @@ def _rows(audit: Audit) -> Iterator[str]:
 def _lengths(audit: Audit) -> Iterator[str]:
     yield "## Lengths"
     for unit, lengths in audit["lengths"].items():
-        sides = {side: lengths[side] for side in ("prompt", "chosen", "rejected") if lengths[side]["num"]}
+        sides = {side: lengths[side] for side in ("prompt", "chosen", "rejected", "demonstration") if lengths[side]["num"]}
         names = list(next(iter(sides.values()))["quantiles"]) if sides else []
         yield ""
         yield from _table(
