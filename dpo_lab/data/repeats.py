@@ -29,7 +29,7 @@ def statements(example: Example) -> Iterator[Statement]:
 
 
 def count_repeats(examples: Sequence[Example], report: DataReport) -> None:
-    """Count `duplicate_judgement`, `contradictory_judgement` and `duplicate_demonstration`, at the row that is later."""
+    """Count `duplicate_judgement`, `contradictory_judgement`, `duplicate_demonstration`, each at the later row."""
     earlier: set[Statement] = set()
     imitated: set[bytes] = set()
     for example in examples:

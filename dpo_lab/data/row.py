@@ -29,7 +29,10 @@ COLUMNS = {
 }
 """Every column that is read."""
 
-JUDGEMENTS = ("ranked", "chosen", "rejected", "responses", "scores", "label", "chosen_score", "rejected_score", "probability")
+JUDGEMENTS = (
+    *("ranked", "chosen", "rejected", "responses", "label"),
+    *("scores", "chosen_score", "rejected_score", "probability"),
+)
 """Columns that say, or number, which response is better."""
 
 LABEL_WORDS = {"true": 1, "false": 0, "1": 1, "0": 0}

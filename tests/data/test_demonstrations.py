@@ -102,7 +102,7 @@ def test_what_looks_like_a_judgement_is_asked_about(found: dict[str, Any], is_as
     if not is_asked_about:
         assert read({**TEXT, **found}) == Example("Hi", ("one",), source="here")
         return
-    with pytest.raises(RowError, match="the nearest is .*To imitate the response whatever") as caught:
+    with pytest.raises(RowError, match=r"the nearest is .*To imitate the response whatever") as caught:
         read({**TEXT, **found})
     assert caught.value.reason == "missing_column"
 
@@ -118,7 +118,8 @@ def test_formats_of_files_say_the_same(tmp_path: Path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     write(tmp_path / "a.jsonl", rows)
     found = [
-        files(path=str(tmp_path / name), validation_fraction=0.0) for name in ("a.jsonl", "a.json", "a.csv", "a.parquet")
+        files(path=str(tmp_path / name), validation_fraction=0.0)
+        for name in ("a.jsonl", "a.json", "a.csv", "a.parquet")
     ]
     assert [(row.prompt, row.responses) for row in found[0].train] == [("Hi", ("one",)), ("Ho", ("two",))]
     assert len({source.fingerprint for source in found}) == 1
