@@ -10,7 +10,7 @@ from dpo_lab.types import Example, Message, Text
 
 
 def asked(responses: Responses) -> Callable[[Text], str]:
-    """What of a prompt must not stand on two sides: of a question its passage; images belong to what they are shown in."""
+    """What of a prompt must not stand on two sides: of a question its passage; images count."""
     if responses == "spans":
         return lambda prompt: cast(list[Message], prompt)[0]["content"]
     return with_images
@@ -21,7 +21,7 @@ def spelled(text: str) -> str:
 
     Hashes of images stay what they are.
 
-    >>> spelled("Ｗhat is\\u200b  it?") == spelled("what is it?")
+    >>> spelled("\\uff37hat is\\u200b  it?") == spelled("what is it?")
     True
     """
     words, mark, shown = text.partition(SHOWN)
