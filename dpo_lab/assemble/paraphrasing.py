@@ -83,9 +83,10 @@ def paraphrase(
         sieve.take(asked_of(chat, sieve.texts, settings, say))
         origin = {"model": chat.asked["model"], "url": chat.url, "request": _without_model(chat.asked)}
     if not sieve.rewrites:
+        less = ", or ask less of a paraphrase (--keep '')" if settings.keep else ""
         raise UserError(
-            f"nothing to write: {sieve.line()}. Raise --max-new-tokens or --num, ask in other words (--instruction), "
-            "or ask less of a paraphrase (--keep '')"
+            f"nothing to write: {sieve.line()}. Raise --max-new-tokens or --num, or ask in other words "
+            f"(--instruction){less}"
         )
     provenance = {
         **origin,

@@ -24,7 +24,7 @@ INSTRUCTION_TO_SERVER = (
 """A chat model would else answer the prompts that it is to rewrite."""
 
 PIECES = r"https?://\S*\w|`[^`]+`|\{\w+\}|<\w+>|\d+(?:[.,:/]\d+)*"
-"""What a paraphrase must not lose: addresses, code between backticks, names in braces or angle brackets, numbers."""
+"""What a server is told to keep: addresses, code between backticks, names in braces or angle brackets, numbers."""
 
 PATIENCE = ("timeout_seconds", "max_retries", "max_wait_seconds", "num_parallel")
 OF_SERVER = ("model", "key_variable", "temperature", "extra", *PATIENCE)
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
         instruction=args.instruction or (INSTRUCTION if chat is None else INSTRUCTION_TO_SERVER),
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
-        keep=args.keep,
+        keep=(args.keep or "") if chat is None else PIECES if args.keep is None else args.keep,
     )
     with computing(config["trainer"].get("num_threads")):
         drawn = paraphrase(config, args.out, settings, _say, chat)
@@ -92,9 +92,9 @@ def _parser() -> ArgumentParser:
     add("--seed", type=int, default=0, metavar="N", help="of the draw; else 0; of a server, another one asks anew")
     add(
         "--keep",
-        default=PIECES,
         metavar="REGEX",
-        help="what a paraphrase must not lose; else numbers, addresses, `code`, {names} and <names>; '' for nothing",
+        help="what a paraphrase must not lose; else, of a server, numbers, addresses, `code`, {names} and <names>; "
+        "'' for nothing",
     )
     server = parser.add_argument_group("a model behind a server that speaks OpenAI's chat completions, not model=")
     add = server.add_argument
@@ -128,7 +128,7 @@ def _check(args: Namespace) -> None:
     if args.instruction is not None and args.instruction.count("{text}") != 1:
         raise UserError(f"--instruction: must hold {{text}} once, got {args.instruction!r}")
     try:
-        re.compile(args.keep)
+        re.compile(args.keep or "")
     except (re.error, OverflowError) as error:
         raise UserError(f"--keep: is no regular expression: {error}") from error
     _check_one_model(args)

@@ -80,7 +80,7 @@ def test_from_a_model_to_a_run_on_its_words(workplace: Path, capsys: pytest.Capt
     rows = [{"prompt": f"A review of hotel {n}:", "chosen": " good", "rejected": " bad"} for n in range(20)]
     (workplace / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     small_policy(seed=1).export(workplace / "MODEL")
-    words = ["--num", "3", "--max-new-tokens", "60", "--instruction", "{text}", "--keep", "", *DATA]
+    words = ["--num", "3", "--max-new-tokens", "60", "--instruction", "{text}", *DATA]
     model = ("model=causal_lm", "model.path=MODEL")
     for name in ("a.json", "b.json"):
         assert cli.main(["paraphrase", "--out", name, *words, *model]) == 0
