@@ -99,7 +99,13 @@ def start_key(policy: Policy, source: DataSource, settings: SupervisedStart) -> 
 
 def _train(policy: Policy, source: DataSource, settings: SupervisedStart) -> None:
     dataset = encode_source(
-        source.demonstrations, policy.encode, source.max_length, source.on_overflow, source.report, policy.end_id
+        source.demonstrations,
+        policy.encode,
+        source.max_length,
+        source.on_overflow,
+        source.report,
+        policy.end_id,
+        has_overflow_knob=source.has_overflow_knob,
     )
     loader = WindowLoader(
         dataset,

@@ -54,6 +54,7 @@ def _encode(policy: Policy, source: DataSource, report: DataReport) -> dict[str,
             on_problem=source.on_problem,
             special_tokens=special_tokens,
             unknown_id=unknown_id(policy.tokenizer),
+            has_overflow_knob=source.has_overflow_knob,
         )
         for name, examples in source.sets.items()
     }

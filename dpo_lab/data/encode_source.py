@@ -26,6 +26,7 @@ def encode_source(
     on_problem: OnProblem = "error",
     special_tokens: Sequence[str] = (),
     unknown_id: int | None = None,
+    has_overflow_knob: bool = True,
 ) -> EncodedDataset:
     """Token ids of `examples`, each pair with two different, non-empty responses that fit into `max_length`.
 
@@ -42,6 +43,7 @@ def encode_source(
         on_problem: what happens to an example that `encode` refuses.
         special_tokens: texts that the tokenizer reads as one token of its own, to be noted where data holds them.
         unknown_id: the token of text that the vocabulary lacks, likewise; None where it lacks none.
+        has_overflow_knob: whether ``data.on_overflow`` is to be named to who has examples that do not fit.
 
     Raises:
         DataError: for `on_overflow="error"`, with every example that does not fit; with every example that `encode`
@@ -52,6 +54,7 @@ def encode_source(
     kept: list[Encoded] = []
     judgements: list[Judgement] = []
     too_long: list[Problem] = []
+    longest = 0
     for example, tokens in zip(examples, encoded, strict=True):
         if len(tokens.responses) != len(example.responses):
             raise DataError(
@@ -67,6 +70,7 @@ def encode_source(
             continue
         if on_overflow == "error" and num_tokens(sound[0]) > max_length:
             too_long.append(_too_long(example, sound[0], max_length))
+            longest = max(longest, num_tokens(sound[0]))
             continue
         fitted = fit_length(sound[0], max_length, on_overflow)
         for reason in fitted.reasons:
@@ -77,7 +81,8 @@ def encode_source(
             kept.append(distinct[0])
             judgements.append(distinct[1])
     if too_long:
-        raise problems_error(too_long, "Raise data.max_length, or choose data.on_overflow=drop or truncate.")
+        others = ", or choose data.on_overflow=drop or truncate" if has_overflow_knob else ""
+        raise problems_error(too_long, f"Raise data.max_length (the longest has {longest} tokens){others}.")
     return EncodedDataset(kept, judgements)
 
 

@@ -59,6 +59,7 @@ def facts(
         on_overflow="truncate",
         shuffle=shuffle,
         report=report,
+        responses="spans",
     )
 
 

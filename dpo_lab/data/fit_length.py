@@ -52,10 +52,7 @@ def fit_length(encoded: Encoded, max_length: int, on_overflow: Overflow) -> Fitt
     if num_tokens(encoded) <= max_length:
         return Fitted(encoded)
     if on_overflow == "error":
-        raise DataError(
-            f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length}. "
-            "Raise it, or choose data.on_overflow=drop or truncate."
-        )
+        raise DataError(f"{num_tokens(encoded)} tokens do not fit into data.max_length={max_length}. Raise it.")
     if encoded.kind != "tokens":
         return _fit_alone(encoded, max_length, on_overflow)
     if on_overflow == "drop":

@@ -79,6 +79,7 @@ def generated(
         demonstrations=drawn("demonstration", num_demonstrations, demonstration),
         max_length=max_length,
         on_overflow="error",
+        has_overflow_knob=False,
         shuffle=shuffle,
         report=report,
         true_reward=true_reward,

@@ -64,6 +64,7 @@ def headlines(
         report=report,
         classes=tuple(TOPICS),
         test=test,
+        responses="classes",
     )
 
 

@@ -123,6 +123,7 @@ def labelled(
         on_problem=on_problem,
         classes=names,
         test=split.test,
+        responses="classes",
     )
 
 

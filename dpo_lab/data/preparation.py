@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.report import DataReport
-from dpo_lab.data.split import Split, prompt_key
+from dpo_lab.data.split import Split
 from dpo_lab.types import Example
 
 Responses = Literal["texts", "classes", "spans"]
@@ -21,14 +21,13 @@ class Work:
 
     After every step `num_kept` is `num_read` - `num_dropped` + `num_made`, and `num_changed` of the rows kept are not
     as they were. `details` are numbers of rows by what was done to them, in the words that people read. `held_out` are
-    the rows that are validated or tested on, where these are known, and `held_out_prompts` the keys of their prompts.
+    the rows that are validated or tested on, where these are known.
     """
 
     name: str
     responses: Responses
     report: DataReport
     held_out: Sequence[Example] = ()
-    held_out_prompts: frozenset[str] = frozenset()
     num_read: int = 0
     num_changed: int = 0
     num_dropped: int = 0
@@ -40,10 +39,6 @@ class Work:
         """Count a row that is left out; `reason` is one of `dpo_lab.data.reasons.REASONS`."""
         self.num_dropped += 1
         self.report.count(reason, source=source)
-
-    def is_held_out(self, example: Example) -> bool:
-        """Whether its prompt stands among the rows that are validated or tested on."""
-        return prompt_key(example.prompt) in self.held_out_prompts
 
     def finish(self, num_kept: int) -> None:
         """
@@ -126,10 +121,9 @@ class Preparation:
         """
         rows = split.train
         held_out = (*split.validation, *split.test)
-        prompts = frozenset(prompt_key(example.prompt) for example in held_out)
         for name, step in self.steps.items():
             if isinstance(step, OfTraining):
-                work = Work(name, responses, report, held_out, prompts, num_read=len(rows))
+                work = Work(name, responses, report, held_out, num_read=len(rows))
                 prepared = step.apply(rows, work)
                 work.finish(len(prepared))
                 _check_left(name, "training", rows, prepared)

@@ -113,6 +113,7 @@ def questions(
         report=report,
         on_problem=on_problem,
         test=split.test,
+        responses="spans",
     )
 
 

@@ -90,6 +90,7 @@ def shapes(
         demonstrations=demonstrations,
         max_length=max_length,
         on_overflow="error",
+        has_overflow_knob=False,
         shuffle=shuffle,
         report=DataReport(num_pairs + num_validation_pairs, num_pairs, num_validation_pairs),
     )

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.preparation import Responses
 from dpo_lab.data.report import DataReport
 from dpo_lab.types import Example
 
@@ -23,10 +24,11 @@ class DataSource:
 
     `test` is looked at once, after training, and never to choose anything; it is empty where the run has none.
     `demonstrations` have one response and no pair: what the supervised stage imitates. `max_length`
-    counts the tokens of prompt and response together. `on_problem` says what was done with rows that could not
+    counts the tokens of prompt and response together; `has_overflow_knob` says whether the data lets the user choose
+    `on_overflow`, as ``data.on_overflow``. `on_problem` says what was done with rows that could not
     be used. `true_reward` gives the reward of a prompt with a response, both as text, where the data knows it;
     of a chat the prompt is what its template has made of it. `classes` are all that a response can be, in order, where
-    it is one of a few.
+    it is one of a few. `responses` says what kind they are.
     """
 
     train: list[Example]
@@ -40,6 +42,8 @@ class DataSource:
     true_reward: TrueReward | None = None
     test: list[Example] = field(default_factory=list)
     classes: tuple[str, ...] | None = None
+    responses: Responses = "texts"
+    has_overflow_knob: bool = True
 
     @property
     def sets(self) -> dict[str, list[Example]]:

@@ -1,21 +1,18 @@
 """Another model, asked over HTTP which of two responses is the better one."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
 
+from dpo_lab.chat.knobs import Knobs
+from dpo_lab.chat.model import Answer, ChatModel, Server, asked_with
 from dpo_lab.contest import Contest, Judged
 from dpo_lab.errors import UserError
-from dpo_lab.judge.answer_store import AnswerStore
-from dpo_lab.judge.chat_client import ChatClient
 from dpo_lab.judge.judge import Judge
 from dpo_lab.judge.question import ask, read_verdict
 from dpo_lab.ranges import NonNegative, NonNegativeInt, Positive, PositiveInt
 
-OWN = frozenset({"messages", "model", "temperature", "max_tokens", "stream", "n"})
-"""Keys of a request that are not for `extra` to say."""
+KNOBS = Knobs("config", "judge")
 SCORES = {"A": 1.0, "B": 0.0, "C": 0.5}
 SHOWN = 300
 """Characters of an answer without a verdict that its row keeps."""
@@ -59,48 +56,33 @@ def endpoint(
     Raises:
         UserError: `extra` says what is said already.
     """
-    if own := sorted(OWN & (extra or {}).keys()):
-        raise UserError(f"judge.extra.{own[0]}: is said already, or would change what an answer is")
-    client = ChatClient(url, key_variable, timeout=timeout_seconds, max_retries=max_retries, max_wait=max_wait_seconds)
-    asked = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
-    asked = {name: value for name, value in asked.items() if value is not None} | (extra or {})
-    return Endpoint(client, url.rstrip("/"), asked, criterion, cache_dir / "judge", num_parallel)
+    server = Server(
+        url=url,
+        key_variable=key_variable,
+        timeout_seconds=timeout_seconds,
+        max_retries=max_retries,
+        max_wait_seconds=max_wait_seconds,
+        num_parallel=num_parallel,
+    )
+    asked = asked_with(model, temperature, max_tokens, extra or {}, KNOBS)
+    return Endpoint(ChatModel(server, asked, cache_dir / "judge", knobs=KNOBS, who="judge"), criterion)
 
 
 @final
 class Endpoint(Judge):
     """The score of a contest is the mean over both orders: 1 or 0 where they agree, 1/2 where each takes one side."""
 
-    def __init__(
-        self,
-        client: ChatClient,
-        url: str,
-        asked: dict[str, Any],
-        criterion: str,
-        folder: Path,
-        num_parallel: int,
-    ):
-        self._client, self._url, self._asked, self._criterion = client, url, asked, criterion
-        self._num_parallel = num_parallel
-        identity = hashlib.sha256(f"{url}|{asked['model']}".encode()).hexdigest()[:16]
-        self._store = AnswerStore(folder / f"{identity}.jsonl")
+    def __init__(self, model: ChatModel, criterion: str):
+        self._model, self._criterion = model, criterion
 
     @property
     def label(self) -> str:
-        return f"endpoint-{self._asked['model']}"
+        return f"endpoint-{self._model.asked['model']}"
 
     def check(self, say: Callable[[str], None]) -> None:
-        self._client.check()
         if not self._criterion.strip():
             raise UserError("judge.criterion: is empty, and without it nothing says what better means")
-        if self._client.is_there():
-            return
-        if not len(self._store):
-            raise UserError(
-                f"judge.url={self._url}: nobody answers there. Is the server running, is the port right, and does it "
-                "need a proxy (https_proxy)?"
-            )
-        say(f"judge: nobody answers at {self._url}; going on with {len(self._store)} answers that were kept")
+        self._model.check(say)
 
     def compare(self, contests: Sequence[Contest], say: Callable[[str], None]) -> list[Judged]:
         """
@@ -108,83 +90,47 @@ class Endpoint(Judge):
             UserError: the server refuses, or does not answer; what it has answered is kept.
         """
         asked = [one for one in contests if one.first != one.second]
-        questions = [self._question(sides) for one in asked for sides in (one, _swapped(one))]
-        distinct = {AnswerStore.key(question): question for question in questions}
-        missing = {key: question for key, question in distinct.items() if self._store.find(key) is None}
-        say(f"judge: {len(distinct)} questions, {len(missing)} of them for {self._asked['model']} at {self._url}")
-        self._ask_all(missing, say)
-        return [self._judged(one) for one in contests]
+        sides = [side for one in asked for side in (one, _swapped(one))]
+        answers = iter(self._model.answers([self._question(side) for side in sides], say))
+        return [
+            Judged(0.5, {"equal": True}) if one.first == one.second else _judged(next(answers), next(answers))
+            for one in contests
+        ]
 
     def describe(self) -> dict[str, Any]:
-        return {"judge": "endpoint", "url": self._url, **self._asked, "criterion": self._criterion, "orders": "both"}
-
-    def _question(self, contest: Contest) -> dict[str, Any]:
-        return {**self._asked, "messages": ask(contest.prompt, contest.first, contest.second, self._criterion)}
-
-    def _ask_all(self, missing: dict[str, dict[str, Any]], say: Callable[[str], None]) -> None:
-        """Ends at the first question that gets no answer, once those under way are done."""
-        failed: list[UserError] = []
-
-        def ask_one(key: str, question: dict[str, Any]) -> None:
-            if failed:
-                return
-            try:
-                self._store.add(key, self._answer(question))
-            except UserError as error:
-                failed.append(error)
-                self._client.stop()
-
-        with ThreadPoolExecutor(self._num_parallel) as pool:
-            try:
-                for future in [pool.submit(ask_one, key, question) for key, question in missing.items()]:
-                    future.result()
-            except BaseException:
-                failed.append(UserError("interrupted"))  # no further question is asked
-                self._client.stop()
-                raise
-        if failed:
-            raise failed[0]
-
-    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        choice = self._client.complete(question)
-        message = choice["message"]
         return {
-            "content": self._client.hide(_text(message.get("content"))),
-            "refusal": self._client.hide(_text(message.get("refusal"))),
-            "finish_reason": _text(choice.get("finish_reason")),
+            "judge": "endpoint",
+            "url": self._model.url,
+            **self._model.asked,
+            "criterion": self._criterion,
+            "orders": "both",
         }
 
-    def _judged(self, contest: Contest) -> Judged:
-        if contest.first == contest.second:
-            return Judged(0.5, {"equal": True})
-        verdicts, problems = [], []
-        for sides in (contest, _swapped(contest)):
-            answer = self._store.find(AnswerStore.key(self._question(sides)))
-            assert answer is not None
-            verdicts.append(read_verdict(str(answer["content"])))
-            problems.append(None if verdicts[-1] else _problem(answer))
-        details = {"verdict": verdicts[0], "swapped_verdict": verdicts[1]}
-        if problem := problems[0] or problems[1]:
-            return Judged(None, {"problem": problem[0], "answer": problem[1]})
-        return Judged((SCORES[str(verdicts[0])] + 1 - SCORES[str(verdicts[1])]) / 2, details)
+    def _question(self, contest: Contest) -> list[dict[str, str]]:
+        return ask(contest.prompt, contest.first, contest.second, self._criterion)
+
+
+def _judged(first: Answer, swapped: Answer) -> Judged:
+    """Of both orders."""
+    verdicts = [read_verdict(answer.content) for answer in (first, swapped)]
+    for answer, verdict in zip((first, swapped), verdicts, strict=True):
+        if verdict is None:
+            return Judged(None, _problem(answer))
+    score = (SCORES[str(verdicts[0])] + 1 - SCORES[str(verdicts[1])]) / 2
+    return Judged(score, {"verdict": verdicts[0], "swapped_verdict": verdicts[1]})
 
 
 def _swapped(contest: Contest) -> Contest:
     return contest._replace(first=contest.second, second=contest.first)
 
 
-def _text(value: Any) -> str:
-    """What a server gives as text; of parts, as some give a content, those that are text."""
-    if isinstance(value, list):
-        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
-    return value if isinstance(value, str) else ""
-
-
-def _problem(answer: dict[str, Any]) -> tuple[str, str]:
+def _problem(answer: Answer) -> dict[str, Any]:
     """Why an answer has no verdict, in words that can be counted, and what it says."""
-    content = str(answer["content"] or answer["refusal"])[:SHOWN]
-    if answer["refusal"] or answer["finish_reason"] == "content_filter":
-        return "refused", content
-    if answer["finish_reason"] == "length":
-        return "cut off at judge.max_tokens", content
-    return ("no verdict that can be read" if content else "an empty answer"), content
+    content = (answer.content or answer.refusal)[:SHOWN]
+    if answer.is_refused:
+        problem = "refused"
+    elif answer.is_cut:
+        problem = "cut off at judge.max_tokens"
+    else:
+        problem = "no verdict that can be read" if content else "an empty answer"
+    return {"problem": problem, "answer": content}

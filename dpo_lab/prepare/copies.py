@@ -9,6 +9,7 @@ from typing import cast
 
 from dpo_lab.data.preparation import Work
 from dpo_lab.data.split import prompt_key
+from dpo_lab.prepare.spelling import HeldOut
 from dpo_lab.types import Example, Message, Text
 
 Variants = Callable[[str, random.Random], Iterable[str]]
@@ -27,26 +28,33 @@ def add_copies(
     Of a chat the last turn of the user is rewritten, where its images all stand in front of its text or all behind it;
     all else stays. What is drawn depends on
     `seed` and the prompt alone: rows with one prompt get the same, other rows change nothing, and more copies leave the
-    first ones what they were. No copy is made that would stand there twice, or whose prompt is held out of training.
+    first ones what they were. No copy is made that would stand there twice, or whose prompt is held out of training in
+    any spelling.
 
     Args:
         num_copies: None for as many as there are variants.
     """
-    prepared: list[Example] = []
-    for example in rows:
-        prompts = _other_prompts(example, work, variants, 1 if num_copies == 0 else num_copies, seed)
-        prepared.append(example)
-        if num_copies == 0:
-            work.num_changed += len(prompts)
-            prepared[-1:] = [replace(example, prompt=prompt) for _, prompt in prompts] or [example]
-        else:
-            work.num_made += len(prompts)
-            prepared += [replace(example, prompt=p, source=f"{example.source}, {work.name} {n}") for n, p in prompts]
-    return prepared
+    # A copy of a question keeps the passage: what is new about it is the question.
+    held_out = HeldOut(work.held_out, "texts")
+    return [
+        copy for row in rows for copy in with_copies(row, work, held_out, variants, num_copies=num_copies, seed=seed)
+    ]
+
+
+def with_copies(
+    example: Example, work: Work, held_out: HeldOut, variants: Variants, *, num_copies: int | None, seed: int
+) -> list[Example]:
+    """What `add_copies` makes of one row."""
+    prompts = _other_prompts(example, work, held_out, variants, 1 if num_copies == 0 else num_copies, seed)
+    if num_copies == 0:
+        work.num_changed += len(prompts)
+        return [replace(example, prompt=prompt) for _, prompt in prompts] or [example]
+    work.num_made += len(prompts)
+    return [example] + [replace(example, prompt=p, source=f"{example.source}, {work.name} {n}") for n, p in prompts]
 
 
 def _other_prompts(
-    example: Example, work: Work, variants: Variants, num: int | None, seed: int
+    example: Example, work: Work, held_out: HeldOut, variants: Variants, num: int | None, seed: int
 ) -> list[tuple[int, Text]]:
     """At most `num` prompts that differ from that of `example` and from each other, by their numbers from 1."""
     key = prompt_key(example.prompt)
@@ -60,7 +68,7 @@ def _other_prompts(
         key = prompt_key(prompt)
         if key in seen:
             work.details[SAME] += 1
-        elif key in work.held_out_prompts:
+        elif prompt in held_out:
             work.details[HELD_OUT] += 1
         else:
             seen.add(key)

@@ -1,15 +1,13 @@
 """``prepare=[drop_leaks]``: no training row asks what is validated or tested on, in whatever spelling."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
-from unicodedata import normalize
 
 from dpo_lab.data.near_duplicates import near_duplicates
-from dpo_lab.data.preparation import OfTraining, Responses, Work
-from dpo_lab.data.text_notes import SHOWN, bare, with_images
-from dpo_lab.types import Example, Message
+from dpo_lab.data.preparation import OfTraining, Work
+from dpo_lab.prepare.spelling import HeldOut, asked
+from dpo_lab.types import Example, Text
 
-Ask = Callable[[Example], str]
+Ask = Callable[[Text], str]
 
 
 def drop_leaks(*, near: bool = False) -> OfTraining:
@@ -25,14 +23,13 @@ def drop_leaks(*, near: bool = False) -> OfTraining:
     """
 
     def apply(rows: Sequence[Example], work: Work) -> list[Example]:
-        ask = _asked(work.responses)
-        spelled = {_spelled(ask(example)) for example in work.held_out}
+        ask, held_out = asked(work.responses), HeldOut(work.held_out, work.responses)
         alike = _nearly(ask, rows, work.held_out) if near else frozenset()
         kept = []
         for example in rows:
-            if _spelled(ask(example)) in spelled:
+            if example.prompt in held_out:
                 work.drop("held_out_prompt", example.source)
-            elif ask(example) in alike:
+            elif ask(example.prompt) in alike:
                 work.drop("nearly_held_out_prompt", example.source)
             else:
                 kept.append(example)
@@ -41,21 +38,9 @@ def drop_leaks(*, near: bool = False) -> OfTraining:
     return OfTraining(apply)
 
 
-def _asked(responses: Responses) -> Ask:
-    if responses == "spans":
-        return lambda example: cast(list[Message], example.prompt)[0]["content"]
-    return lambda example: with_images(example.prompt)
-
-
-def _spelled(text: str) -> str:
-    """Equal for texts that differ in spelling alone; hashes of images stay what they are."""
-    words, mark, shown = text.partition(SHOWN)
-    return bare(normalize("NFKC", words)).casefold() + mark + shown
-
-
 def _nearly(ask: Ask, rows: Sequence[Example], held_out: Sequence[Example]) -> frozenset[str]:
     """What is linked to anything that is held out."""
-    texts = list(dict.fromkeys(map(ask, (*held_out, *rows))))
-    num_held_out = len(set(map(ask, held_out)))
+    texts = list(dict.fromkeys(ask(example.prompt) for example in (*held_out, *rows)))
+    num_held_out = len({ask(example.prompt) for example in held_out})
     groups = (group for group in near_duplicates(texts) if group[0] < num_held_out)
     return frozenset(texts[index] for group in groups for index in group)

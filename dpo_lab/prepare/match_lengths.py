@@ -42,7 +42,7 @@ def match_lengths(*, unit: Unit = "characters", num_buckets: PositiveInt = 10, s
         seed: draws what stays; the run's seed does not.
 
     Raises:
-        DataError: a training row is not one pair of two responses.
+        DataError: a training row is not one pair of two responses; nothing can be matched.
     """
     length = _LENGTHS[unit]
 
@@ -56,6 +56,8 @@ def match_lengths(*, unit: Unit = "characters", num_buckets: PositiveInt = 10, s
             ]
             num = min(map(len, sides))
             kept.update(pair.number for side in sides for pair in side[:num])
+        if pairs and not kept:
+            raise DataError(_why_nothing(unequal, num_buckets))
         for pair in pairs:
             if pair.number not in kept:
                 work.drop("unmatched_length", rows[pair.number].source)
@@ -79,6 +81,24 @@ def _pair(number: int, example: Example, length: Callable[[str], int], seed: int
     chosen, rejected = (max(1, length(_plain(example.responses[index]))) for index in example.pairs[0])
     content = prompt_key(example.prompt) + "\n" + "\n".join(map(prompt_key, example.responses))
     return _Pair(number, math.log(chosen) - math.log(rejected), draw(seed, content).random())
+
+
+def _why_nothing(unequal: Sequence[_Pair], num_buckets: int) -> str:
+    longer = sum(pair.log_ratio > 0 for pair in unequal)
+    shorter = len(unequal) - longer
+    if fewer := min(longer, shorter):
+        return (
+            f"prepare.match_lengths: none of {len(unequal)} training pairs is left. The longer response is chosen in "
+            f"{longer} and the shorter one in {shorter}, but no bucket has both: num_buckets={num_buckets} puts about "
+            f"{max(1, round(len(unequal) / num_buckets))} into each. prepare.match_lengths.num_buckets=1 leaves "
+            f"{2 * fewer}, matched by direction alone; numbers between match more closely and leave fewer."
+        )
+    return (
+        f"prepare.match_lengths: in all {len(unequal)} training pairs the {'longer' if longer else 'shorter'} response "
+        "is chosen, so no pair has one of the other direction to be matched with, and length alone tells what was "
+        "chosen. Add pairs of the other direction, or leave the step out (~prepare.match_lengths) and take a loss that "
+        "discounts length, such as loss=ln_dpo or loss=r_dpo."
+    )
 
 
 def _by_rank(pair: _Pair) -> tuple[float, int]:

@@ -13,7 +13,7 @@ FORMAT = "dpo_lab paraphrases 1"
 
 Of = Literal["prompts", "responses"]
 
-ORIGIN = ("model", "weights", "data")
+ORIGIN = ("model", "url", "weights", "data")
 """What of a provenance is shown: an instruction may be long."""
 
 

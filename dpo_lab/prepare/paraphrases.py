@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import cast
 
 from dpo_lab.data.preparation import OfTraining, Responses, Work
-from dpo_lab.prepare.copies import add_copies
+from dpo_lab.prepare.copies import with_copies
 from dpo_lab.prepare.paraphrase_file import read_paraphrases
+from dpo_lab.prepare.spelling import HeldOut
 from dpo_lab.ranges import PositiveInt
 from dpo_lab.types import Example, Message, Text
 
 NOT_ALL = "no copy, without another paraphrase of every response"
+LEAK = "no copy, since their own prompt is held out of training"
 ALIKE = "no copy, since two responses would be the same"
 REFUSED: dict[Responses, str] = {
     "classes": "responses are names of classes, and the file has paraphrases of responses",
@@ -25,6 +27,8 @@ def paraphrases(*, path: str, num_copies: PositiveInt | None = None) -> OfTraini
     Of prompts: of a chat the last turn of the user. Of responses: all of a row at once, chosen and rejected alike, each
     by its paraphrase of the same number. If only one of them were in the model's words, those words would give away
     which was chosen.
+
+    A row whose own prompt is held out of training, in any spelling, gets no copy, and none is made whose prompt is.
 
     Args:
         path: what ``dpo-lab paraphrase`` wrote.
@@ -40,12 +44,16 @@ def paraphrases(*, path: str, num_copies: PositiveInt | None = None) -> OfTraini
 
     def apply(rows: Sequence[Example], work: Work) -> list[Example]:
         work.report.made_with.append(f"{path}: {found.said()}")
-        if found.of == "prompts":
-            return add_copies(rows, work, variants, num_copies=num_copies, seed=0)
+        own, whole = HeldOut(work.held_out, work.responses), HeldOut(work.held_out, "texts")
         prepared: list[Example] = []
         for example in rows:
-            prepared.append(example)
-            prepared += _with_other_responses(example, found.rewrites, num_copies, work)
+            if example.prompt in own:
+                work.details[LEAK] += 1
+                prepared.append(example)
+            elif found.of == "prompts":
+                prepared += with_copies(example, work, whole, variants, num_copies=num_copies, seed=0)
+            else:
+                prepared += [example, *_with_other_responses(example, found.rewrites, num_copies, work)]
         return prepared
 
     return OfTraining(apply, REFUSED if found.of == "responses" else {})

@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from dpo_lab.assemble.encoding import build_source
+from dpo_lab.commands.compose import compose
 from dpo_lab.data.encode_source import encode_source
 from dpo_lab.data.encoded import EncodedDataset
 from dpo_lab.data.errors import DataError
@@ -145,6 +147,25 @@ def test_all_examples_that_do_not_fit_are_in_one_error():
     with pytest.raises(DataError, match="2 rows cannot be used") as caught:
         run([pair("p" * 9, "a$", "b$"), pair("p", "a$", "b$"), pair("p" * 8, "a$", "b$")], 4, "error")
     assert "11 tokens do not fit into data.max_length=4" in str(caught.value)
+    assert str(caught.value).endswith("the longest has 11 tokens), or choose data.on_overflow=drop or truncate.")
+
+
+@pytest.mark.parametrize("data", ["articles", "reviews", "shapes"])
+def test_advice_on_what_does_not_fit_names_knobs_that_the_data_has(data: str):
+    """A character a token: no row fits into two."""
+    config = compose([f"data={data}", "data.max_length=2", "cache_dir=cache"])
+    source = build_source(config)
+    with pytest.raises(DataError, match=r"Raise data.max_length \(the longest has \d+ tokens\)") as caught:
+        encode_source(
+            source.train[:2],
+            encode,
+            source.max_length,
+            source.on_overflow,
+            DataReport(),
+            None,
+            has_overflow_knob=source.has_overflow_knob,
+        )
+    assert ("on_overflow" in str(caught.value)) == ("on_overflow" in config["data"])
 
 
 def test_boundary_merges_are_noted():

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from dpo_lab.chat import client
+from dpo_lab.chat.answer_store import AnswerStore
 from dpo_lab.contest import Contest
 from dpo_lab.errors import UserError
-from dpo_lab.judge import chat_client
-from dpo_lab.judge.answer_store import AnswerStore
 from dpo_lab.judge.endpoint import Endpoint, endpoint
 from dpo_lab.judge.question import ask, read_verdict
 from tests.judge.server import Reply, Server, longer_is_better, says, serving
@@ -25,7 +25,7 @@ TOKEN = "key-of-a-test-0123456789"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(client, "FIRST_WAIT_SECONDS", 0.01)
 
 
 def judge_at(server: Server | str, **knobs: Any) -> Endpoint:
@@ -103,7 +103,7 @@ def test_retry_after_is_waited_for_up_to_a_bound(monkeypatch: pytest.MonkeyPatch
     waits: list[float] = []
     with serving(lambda call, number: Reply({}, 429, {"Retry-After": "7" if number else "3600"})) as server:
         judge = judge_at(server, max_retries=3, max_wait_seconds=20.0)
-        monkeypatch.setattr(judge._client._stopped, "wait", waits.append)
+        monkeypatch.setattr(judge._model.client._stopped, "wait", waits.append)
         with pytest.raises(UserError, match=r"gave no answer in 4 tries; the last: HTTP 429"):
             judge.compare(ONE, silent)
         assert waits == [20.0, 7.0, 7.0] and len(server.calls) == 4
@@ -118,7 +118,7 @@ def test_what_was_answered_before_trouble_is_kept():
         file.write_bytes(file.read_bytes()[:-30])  # as a process that was killed leaves it
     with serving(longer_is_better) as other:
         moved = judge_at(other)
-        moved._store = AnswerStore(file)
+        moved._model.store = AnswerStore(file)
         assert [one.score for one in moved.compare(CONTESTS, silent)] == [1.0, 0.0, 0.5]
         assert len(other.calls) == 2
     assert len(AnswerStore(file)) == 4
@@ -179,7 +179,7 @@ def test_the_key_is_sent_and_in_no_file(monkeypatch: pytest.MonkeyPatch):
         ({"url": "https://me:hunter2hunter2@host/v1"}, "holds a login or a query"),
         ({"key_variable": "NO_SUCH_VARIABLE"}, "there is no such environment variable"),
         ({"criterion": " "}, "judge.criterion: is empty"),
-        ({"extra": {"n": 2}}, "judge.extra.n: is said already"),
+        ({"extra": {"n": 2}}, "judge.extra: n is said already"),
         ({}, "nobody answers there"),
     ],
 )

@@ -1,5 +1,6 @@
 import math
 import random
+from collections import Counter
 from typing import Any, cast
 
 import pytest
@@ -32,6 +33,35 @@ def test_by_hand():
         "equally long": 1,
     }
     assert counts["reasons"] == {"unmatched_length": 2} and counts["kept"] == counts["read"] - counts["dropped"] == 3
+
+
+def test_four_in_five_by_hand():
+    """400 pairs, the longer one chosen in 320 and the shorter one in 80, ten differences of length each alike in both
+    directions (32 and 8): each of ten buckets keeps 8 and 8, so 160 stay and the mean difference is 0."""
+    rows = [
+        of_lengths(*((100 + step, 100) if number % 5 else (100, 100 + step)), 400 * step + number)
+        for step in range(10, 110, 10)
+        for number in range(40)
+    ]
+    random.Random(0).shuffle(rows)
+    kept, counts = on_training(match_lengths(), rows)
+    differences = Counter(len(row.responses[0]) - len(row.responses[1]) for row in kept)
+    assert differences == {sign * step: 8 for step in range(10, 110, 10) for sign in (1, -1)}
+    assert len(kept) == 160 and counts["reasons"] == {"unmatched_length": 240}
+
+
+def test_where_nothing_can_be_matched_it_is_said_why():
+    """All in one direction; and 3 against 1 in four buckets of one pair each, where one bucket would leave 2."""
+    rows = [of_lengths(9, 1, 0), of_lengths(8, 2, 1), of_lengths(7, 3, 2)]
+    with pytest.raises(
+        DataError, match=r"in all 3 training pairs the longer response is chosen.*~prepare.match_lengths"
+    ):
+        on_training(match_lengths(), rows)
+    rows.append(of_lengths(4, 6, 3))
+    said = "longer response is chosen in 3 and the shorter one in 1, .*num_buckets=1 leaves 2"
+    with pytest.raises(DataError, match=said):
+        on_training(match_lengths(num_buckets=4), rows)
+    assert len(on_training(match_lengths(num_buckets=1), rows)[0]) == 2
 
 
 def test_words_are_counted_where_they_are_asked_for():

@@ -8,7 +8,7 @@ from dpo_lab.data.errors import DataError
 from dpo_lab.data.preparation import Preparation
 from dpo_lab.prepare.copies import HELD_OUT, SAME
 from dpo_lab.prepare.paraphrase_file import Of, Paraphrases, read_paraphrases
-from dpo_lab.prepare.paraphrases import ALIKE, NOT_ALL, paraphrases
+from dpo_lab.prepare.paraphrases import ALIKE, LEAK, NOT_ALL, paraphrases
 from tests.prepare.rows import on_training, pair
 
 PROVENANCE = {"model": "M", "weights": "ab", "data": "cd", "instruction": "say\nit"}
@@ -31,6 +31,18 @@ def test_prompts_by_hand(workplace: Path):
     assert all(row.prompt[0] == chat[0] for row in prepared[5:])
     assert counts["details"] == {HELD_OUT: 1, SAME: 1} and counts["made"] == 5
     assert len(on_training(paraphrases(path=path, num_copies=1), rows)[0]) == 6
+
+
+def test_what_is_held_out_in_another_spelling_gets_no_copy(workplace: Path):
+    """The split is another than when the file was written: `p` and a paraphrase of `q` are held out by now."""
+    rows = [pair("P  p"), pair("q"), pair("r")]
+    path = write("prompts", {"P  p": ["one"], "q": ["HELD", "two"], "r": ["three"]})
+    prepared, counts = on_training(paraphrases(path=path), rows, [pair("p P"), pair("p p"), pair(" held")])
+    assert [row.prompt for row in prepared] == ["P  p", "q", "two", "r", "three"]
+    assert counts["details"] == {LEAK: 1, HELD_OUT: 1} and counts["made"] == 2
+    path = write("responses", {"good": ["fine"], "bad": ["poor"]})
+    prepared, counts = on_training(paraphrases(path=path), rows[:2], [pair("p p")])
+    assert [row.prompt for row in prepared] == ["P  p", "q", "q"] and counts["details"] == {LEAK: 1}
 
 
 def test_responses_are_rewritten_all_or_none(workplace: Path):

@@ -13,21 +13,16 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, final
 from urllib.parse import urlsplit
 
+from dpo_lab.chat.knobs import Knobs
 from dpo_lab.errors import UserError
 from dpo_lab.hub import answers, first_stop
 from dpo_lab.run.redaction import REDACTED, redact_text
 
 FIRST_WAIT_SECONDS = 0.5
 MAX_BYTES = 2**24
-"""Of an answer that is read; no answer of a judge comes near."""
+"""Of an answer that is read; no answer that is asked for here comes near."""
 
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-_MEANING = {
-    400: "it takes no such request: is judge.max_tokens or judge.temperature what this model takes?",
-    401: "it wants another key: judge.key_variable names the environment variable that holds it",
-    403: "this key may not use it",
-    404: "no such model or address: judge.url ends with the version (https://HOST/v1), judge.model is its name",
-}
 
 
 class _TransientError(Exception):
@@ -50,10 +45,18 @@ class ChatClient:
     """One server. `num_calls` counts requests, those that were tried again included."""
 
     def __init__(
-        self, url: str, key_variable: str | None, *, timeout: float, max_retries: int, max_wait: float
+        self,
+        url: str,
+        key_variable: str | None,
+        *,
+        timeout: float,
+        max_retries: int,
+        max_wait: float,
+        knobs: Knobs,
     ) -> None:
         self._url = url.rstrip("/")
         self._key_variable = key_variable
+        self._knobs = knobs
         self._timeout, self._max_retries, self._max_wait = timeout, max_retries, max_wait
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._stopped = threading.Event()
@@ -66,11 +69,13 @@ class ChatClient:
         """
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"judge.url={redact_text(self._url)}: must be http://HOST/v1 or https://HOST/v1")
+            raise UserError(
+                f"{self._knobs.name('url')}={redact_text(self._url)}: must be http://HOST/v1 or https://HOST/v1"
+            )
         if parts.username or parts.password or parts.query:
             raise UserError(
-                "judge.url: holds a login or a query, which would be recorded; name the variable of the key instead: "
-                "judge.key_variable=OPENAI_API_KEY"
+                f"{self._knobs.name('url')}: holds a login or a query, which would be recorded; name the variable of "
+                f"the key instead: {self._knobs.name('key_variable')}=OPENAI_API_KEY"
             )
         self._key()
 
@@ -112,16 +117,16 @@ class ChatClient:
         request = urllib.request.Request(f"{self._url}/chat/completions", body, headers, method="POST")
         self.num_calls += 1
         began = time.monotonic()
+        late = f"no answer within {self._knobs.name('timeout_seconds')}={self._timeout:g}"
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
                 content = _read_within(response, began + self._timeout)
         except urllib.error.HTTPError as error:
             self._refused(error)
         except TimeoutError as error:
-            raise _TransientError(f"no answer within judge.timeout_seconds={self._timeout:g}") from error
+            raise _TransientError(late) from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             reason = getattr(error, "reason", error)
-            late = f"no answer within judge.timeout_seconds={self._timeout:g}"
             raise _TransientError(late if isinstance(reason, TimeoutError) else f"no connection: {reason}") from error
         try:
             choice = json.loads(content)["choices"][0]
@@ -137,8 +142,20 @@ class ChatClient:
         reason = f"HTTP {error.code}" + (f": {said}" if said else "")
         if error.code in _AGAIN:
             raise _TransientError(reason, _retry_after(error.headers.get("Retry-After"))) from error
-        meaning = "it leads to another address; give that one" if 300 <= error.code < 400 else _MEANING.get(error.code)
+        meaning = self._meaning(error.code)
         raise UserError(f"{self._url} refuses: {self._hide(reason)}" + (f"; {meaning}" if meaning else "")) from error
+
+    def _meaning(self, code: int) -> str | None:
+        name = self._knobs.name
+        if 300 <= code < 400:
+            return "it leads to another address; give that one"
+        return {
+            400: f"it takes no such request: is {name('max_tokens')} or {name('temperature')} what this model takes?",
+            401: f"it wants another key: {name('key_variable')} names the environment variable that holds it",
+            403: "this key may not use it",
+            404: f"no such model or address: {name('url')} ends with the version (https://HOST/v1), {name('model')} is "
+            "its name",
+        }.get(code)
 
     def _key(self) -> str | None:
         """Read whenever it is needed, so that nothing that is written or shown can hold it."""
@@ -147,11 +164,12 @@ class ChatClient:
         key = os.environ.get(self._key_variable, "").strip()
         if not key:
             raise UserError(
-                f"judge.key_variable={self._key_variable}: there is no such environment variable, or it is empty; "
-                "export it, or say judge.key_variable=null for a server that wants no key"
+                f"{self._knobs.name('key_variable')}={self._key_variable}: there is no such environment variable, or "
+                f"it is empty; export it, or {self._knobs.absent('key_variable')} for a server that wants no key"
             )
         if not key.isprintable() or not key.isascii():
-            raise UserError(f"judge.key_variable={self._key_variable}: what it holds cannot be sent as a key")
+            name = self._knobs.name("key_variable")
+            raise UserError(f"{name}={self._key_variable}: what it holds cannot be sent as a key")
         return key
 
     def hide(self, text: str) -> str:
