@@ -91,7 +91,12 @@ def assemble(config: Mapping[str, Any], say: Callable[[str], None] = print, *, r
     source = build_source(config)
     view = view_of(objective.needs, objective.best_alone, source.max_length)
     source.report.left_out += check_view(
-        view, source.train, source.validation, source.test, who_needs=objective.who_needs
+        view,
+        source.train,
+        source.validation,
+        source.test,
+        who_needs=objective.who_needs,
+        columns_not_read=source.report.columns_not_read,
     )
     start = build("start")
     init_seed = seeds["init"] if start is None else start.seed

@@ -60,7 +60,9 @@ def assemble_scores(config: Mapping[str, Any], data: Mapping[str, Any] | None, s
 def _with_data(experiment: Experiment, config: Mapping[str, Any], data: Mapping[str, Any], say: Say) -> Experiment:
     source = build_source(of_every_row({**config, "data": data}))
     view = replace(experiment.train.view, max_length=source.max_length)
-    source.report.left_out += check_view(view, source.train, source.validation, source.test)
+    source.report.left_out += check_view(
+        view, source.train, source.validation, source.test, columns_not_read=source.report.columns_not_read
+    )
     check_length(source, experiment.policy)
     tokens = tokens_of(experiment.policy, source, Path(config["cache_dir"]).expanduser())
     report = source.report.merge(tokens.report)

@@ -60,6 +60,7 @@ def _counts(source: DataSource, examples: Sequence[Example], pairs: Sequence[Jud
         "pairs": len(pairs),
         "labels": sum(len(example.labels or ()) for example in examples),
         "labels_desirable": sum(sum(example.labels or ()) for example in examples),
+        "demonstrations": sum(Judgement.of(example).is_demonstration for example in examples),
         "lists": sum(len(example.responses) > 2 for example in examples),
         "chats": sum(not isinstance(example.prompt, str) for example in examples),
     }
@@ -88,17 +89,23 @@ def _token_lengths(tokens: TokenView) -> dict[str, Any]:
 def _of_lengths(
     prompts: Sequence[int], responses: Sequence[Sequence[int]], examples: Sequence[Example], clusters: Sequence[int]
 ) -> dict[str, Any]:
-    """Chosen are preferred or desirable responses, rejected the others; of pairs each side of each pair."""
-    chosen, rejected, better, worse = [], [], [], []
+    """Chosen are preferred or desirable responses, rejected the others; of pairs each side of each pair.
+
+    What was not judged is imitated as it stands.
+    """
+    chosen, rejected, imitated, better, worse = [], [], [], [], []
     for example, lengths in zip(examples, responses, strict=True):
         for index, label in Judgement.of(example).judged():
             (chosen if label else rejected).append(lengths[index])
+        if Judgement.of(example).is_demonstration:
+            imitated += lengths
         better += [lengths[a] for a, _ in example.pairs]
         worse += [lengths[b] for _, b in example.pairs]
     return {
         "prompt": summarize(prompts),
         "chosen": summarize(chosen),
         "rejected": summarize(rejected),
+        "demonstration": summarize(imitated),
         "longer_wins": longer_wins(better, worse, clusters),
     }
 

@@ -9,6 +9,7 @@ from dpo_lab.data.report import DataReport
 Audit = dict[str, Any]
 
 NUM_FEATURES = 6
+SIDES = ("prompt", "chosen", "rejected", "demonstration")
 PREDICTORS = {"majority": "the commoner label", "length_only": "length", "all_features": "all surface features"}
 
 
@@ -47,7 +48,7 @@ def _rows(audit: Audit) -> Iterator[str]:
 def _lengths(audit: Audit) -> Iterator[str]:
     yield "## Lengths"
     for unit, lengths in audit["lengths"].items():
-        sides = {side: lengths[side] for side in ("prompt", "chosen", "rejected") if lengths[side]["num"]}
+        sides = {side: lengths[side] for side in SIDES if lengths[side]["num"]}
         names = list(next(iter(sides.values()))["quantiles"]) if sides else []
         yield ""
         yield from _table(

@@ -8,6 +8,7 @@ from dpo_lab.data.errors import DataError
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.split import prompt_key
+from dpo_lab.data.suggest import nearest_column
 from dpo_lab.data.view import Kind, View
 from dpo_lab.types import Example
 
@@ -18,7 +19,7 @@ _GIVES: dict[Kind, tuple[str, str]] = {
     ),
     "chosen": (
         "responses to imitate",
-        "Give chosen, or responses with label true.",
+        "Give prompt and response, messages, chosen, or responses with label true.",
     ),
     "labels": (
         "responses judged as desirable or undesirable",
@@ -54,6 +55,9 @@ class _Reason(NamedTuple):
     what: str
 
 
+_DEMONSTRATION = _Reason("row", "a response to imitate and no judgement")
+
+
 def check_left(num_items: int, report: DataReport) -> None:
     """
     Raises:
@@ -72,10 +76,12 @@ def check_view(
     test: Sequence[Example] = (),
     *,
     who_needs: Callable[[str], str] = lambda ingredient: "the loss",
+    columns_not_read: Sequence[str] = (),
 ) -> list[str]:
     """Refuse data that cannot give what `view` wants; return a line about each group of rows that it leaves out.
 
-    `who_needs` names, for what is refused, the loss that asks for an ingredient.
+    `who_needs` names, for what is refused, the loss that asks for an ingredient. `columns_not_read` are columns of the
+    files in which the judgements that are lacking may stand under another name.
 
     Raises:
         DataError: where no row gives an item; where rows that do lack scores or probabilities; where all judged
@@ -88,7 +94,7 @@ def check_view(
         reasons = [_reason_left_out(example, view) for example in examples]
         used = [example for example, reason in zip(examples, reasons, strict=True) if reason is None]
         if not used:
-            raise _nothing_error(view, part, examples, reasons, who_needs)
+            raise _nothing_error(view, part, examples, reasons, who_needs, columns_not_read)
         for name in sorted(_OF_EACH.keys() & view.wanted):
             _check_each(name, used, part, who_needs(name))
         lines += [f"{line}: left out" for line in _count(part, reasons)]
@@ -99,6 +105,8 @@ def check_view(
 def _reason_left_out(example: Example, view: View) -> _Reason | None:
     """Why `example` gives no item; None where it gives one."""
     judgement = Judgement.of(example)
+    if judgement.is_demonstration and view.kind != "chosen":
+        return _DEMONSTRATION
     if view.kind == "labels":
         return None if judgement.judged() else _Reason("row", "neither a label nor a pair")
     if view.kind == "chosen":
@@ -132,16 +140,32 @@ def _nothing_error(
     examples: Sequence[Example],
     reasons: Sequence[_Reason | None],
     who_needs: Callable[[str], str],
+    columns_not_read: Sequence[str],
 ) -> DataError:
     what, fix = _GIVES[view.kind]
     # An item is pairs also where a win probability alone is asked for.
     who = who_needs(next((need for need in _ASKED[view.kind] if need in view.wanted), ""))
     found = "; ".join(_count(part, reasons))
     at = f" (the first at {examples[0].source})" if examples and examples[0].source else ""
+    if _DEMONSTRATION in reasons:
+        fix += _unjudged_fix(view.kind, columns_not_read)
     if part != "training":
         key = f"data.{part}_fraction"
         fix += f" Of too few {part} rows, draw more ({key}) or none ({key}=0)."
     return DataError(f"{who} needs {what}, and no {part} row gives one: {found or 'there is no row'}{at}. {fix}")
+
+
+def _unjudged_fix(kind: Kind, columns_not_read: Sequence[str]) -> str:
+    """For rows without any judgement: where it may stand, and what can be done without one."""
+    fix = " Or imitate the responses, with loss=sft."
+    if columns_not_read:
+        asked = ("label",) if kind == "labels" else ("ranked", "responses", "scores")
+        fix += f" Columns that nothing reads: {', '.join(map(repr, columns_not_read))}"
+        near = {ours: nearest_column(ours, columns_not_read) for ours in ("chosen", "rejected", *asked)}
+        like = [f"{theirs!r} for {ours}" for ours, theirs in near.items() if theirs is not None]
+        fix += f" (perhaps {', '.join(like)})" if like else ""
+        fix += "; a judgement in one of them is read by data.columns='{OUR_NAME: COLUMN}'."
+    return fix
 
 
 def _check_each(name: str, used: Sequence[Example], part: str, who: str) -> None:

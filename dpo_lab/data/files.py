@@ -43,8 +43,9 @@ def files(
 
     A row is one of: `prompt`, `chosen`, `rejected` as text or chat messages; `chosen` and `rejected` alone, as
     whole conversations or Human/Assistant transcripts; `conversations` with `chosen`, `rejected` (ShareGPT);
-    `prompt`, `responses`, `scores`; `prompt`, `ranked`; `prompt`, `response`, `label`; `messages`, `label`. With
-    chosen and rejected there may be `chosen_score`, `rejected_score` and `probability`, and rejected may be a list.
+    `prompt`, `responses`, `scores`; `prompt`, `ranked`; `prompt`, `response`, `label`; `messages`, `label`. The last
+    two without a label are demonstrations: responses to imitate, of which nothing was judged. With chosen and
+    rejected there may be `chosen_score`, `rejected_score` and `probability`, and rejected may be a list.
     Any row may have `images` that its prompt shows, for ``model=vision_language``.
 
     Args:

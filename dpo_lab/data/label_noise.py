@@ -23,11 +23,16 @@ def swap_labels(examples: Sequence[Example], share: float, seed: int, report: Da
         share: in [0, 0.5]; with 0.5 the judgements say nothing.
 
     Raises:
-        DataError: an example has more than two responses, of which no label can be swapped.
+        DataError: an example has more than two responses, of which no label can be swapped; or none is judged.
     """
     if not share:
         return list(examples)
     judged = [number for number, example in enumerate(examples) if not Judgement.of(example).is_demonstration]
+    if examples and not judged:
+        raise DataError(
+            f"data.label_noise={share}: no training row is judged (the first at {examples[0].source or 'row 1'}), so "
+            "that no judgement can be swapped. Use data.label_noise=0."
+        )
     for number in judged:
         if len(examples[number].responses) > 2:
             raise DataError(

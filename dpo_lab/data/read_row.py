@@ -8,7 +8,7 @@ from typing import Any
 from dpo_lab.data.errors import RowError
 from dpo_lab.data.messages import is_blank, no_image, read_text, shows_images
 from dpo_lab.data.rank import PairsRule, rank, rank_positions
-from dpo_lab.data.row import Row, read_label, read_numbers, read_probabilities
+from dpo_lab.data.row import JUDGEMENTS, Row, read_label, read_numbers, read_probabilities
 from dpo_lab.data.split_prompt import split_prompt
 from dpo_lab.types import Example, Text
 
@@ -19,7 +19,8 @@ Count = Callable[[str], None]
 def read_row(row: Row, pairs: PairsRule, source: str, count: Count = lambda reason: None) -> Example:
     """The example that `row` holds.
 
-    What it is, is said by the first of these columns that has a value: `ranked`, `chosen`, `responses`, `label`.
+    What it is, is said by the first of these columns that has a value: `ranked`, `chosen`, `responses`, `label`; where
+    nothing is judged, a response or a whole chat is a demonstration.
 
     Args:
         pairs: which pairs a list of responses gives; chosen and rejected are a pair, whatever the rule.
@@ -30,8 +31,11 @@ def read_row(row: Row, pairs: PairsRule, source: str, count: Count = lambda reas
     """
     readers = {"ranked": _read_ranked, "chosen": _read_pair, "responses": _read_scored, "label": _read_labelled}
     schema = next((name for name in readers if row.has(name)), None)
-    schema = schema or next((name for name in readers if name in row), "chosen")
-    example = readers[schema](row, pairs, source, count)
+    if schema is None and _is_demonstration(row):
+        example = _read_demonstration(row, source)
+    else:
+        schema = schema or next((name for name in readers if name in row), "chosen")
+        example = readers[schema](row, pairs, source, count)
     for note in row.images.notes:
         count(note)
     return replace(example, images=row.images.files(example.prompt))
@@ -100,16 +104,53 @@ def _read_ranked(row: Row, pairs: PairsRule, source: str, count: Count) -> Examp
 
 
 def _read_labelled(row: Row, pairs: PairsRule, source: str, count: Count) -> Example:
-    """A single response; or a whole chat or transcript, which ends with it."""
     label = read_label(row["label"], "label")
-    whole = next((name for name in ("messages", "conversations") if row.has(name)), None)
+    prompt, response = _read_single(row)
+    return Example(prompt, (response,), source=source, labels=(label,))
+
+
+def _is_demonstration(row: Row) -> bool:
+    """Whether there is a response and no judgement, nor a place for a label.
+
+    A label that was left empty is a judgement that is missing: what it might have called undesirable is not imitated.
+    """
+    has_response = row.has("response") or _whole_chat(row) is not None
+    return has_response and "label" not in row and not any(map(row.has, JUDGEMENTS))
+
+
+def _read_demonstration(row: Row, source: str) -> Example:
+    judged = row.judgement_elsewhere()
+    if judged is not None:
+        ours, theirs = judged
+        raise RowError(
+            "missing_column",
+            ours,
+            f"no column {ours!r}; the nearest is {theirs!r}. To imitate the response whatever {theirs!r} says, take "
+            "that column out",
+        )
+    if _whole_chat(row) == "conversations" and not row.has("response"):
+        chat = _read_text(row, row["conversations"], "conversations")
+        if not isinstance(chat, str) and chat and chat[-1]["role"] != "assistant":
+            what = "no column 'chosen', and 'conversations' does not end on the assistant, to be imitated"
+            raise RowError("missing_column", "chosen", what)
+    prompt, response = _read_single(row)
+    return Example(prompt, (response,), source=source)
+
+
+def _read_single(row: Row) -> tuple[Text, Text]:
+    """(prompt, response): a single response; or a whole chat or transcript, which ends with it."""
+    whole = _whole_chat(row)
     if row.has("response") or whole is None:
         column, prompt = "response", _require_prompt(row)
     else:
         column, prompt = whole, None
     prompt, responses = _split(row, prompt, [_read_text(row, row[column], column)], [column])
     _check_content(prompt, responses, (), [column])
-    return Example(prompt, tuple(responses), source=source, labels=(label,))
+    return prompt, responses[0]
+
+
+def _whole_chat(row: Row) -> str | None:
+    return next((name for name in ("messages", "conversations") if row.has(name)), None)
 
 
 def _read_prompt(row: Row) -> Text | None:

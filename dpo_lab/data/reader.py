@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from dpo_lab.data.errors import DataError, Problem, RowError
 from dpo_lab.data.excerpt import excerpt
 from dpo_lab.data.images import Images
+from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.rank import PairsRule
 from dpo_lab.data.read_files import read_rows
 from dpo_lab.data.read_hub import is_hub_name, read_hub_rows
@@ -19,6 +20,13 @@ from dpo_lab.types import Example
 MISNAMED = {"missing_column", "no_prompt"}
 NUM_SAMPLES = 5
 MESSAGE_KEYS = {"role", "content", "from", "value"}
+
+
+class _Suggestion(NamedTuple):
+    """A value of ``data.columns``, and whether rows read by it are only imitated."""
+
+    mapping: Mapping[str, str]
+    is_demonstration: bool = False
 
 
 @final
@@ -96,12 +104,12 @@ class Reader:
 
     def advice(self) -> str:
         """What to do about rows that lack a column and would be read under other names; nothing where there is none."""
-        mapping = self._suggest()
-        if mapping is None:
+        suggestion = self._suggest()
+        if suggestion is None:
             return ""
         if not self._any_read:
-            return f"{_advise(mapping)}\n"
-        renamed = ", ".join(f"{theirs!r} to {ours!r}" for ours, theirs in mapping.items())
+            return f"{_advise(suggestion)}\n"
+        renamed = ", ".join(f"{theirs!r} to {ours!r}" for ours, theirs in suggestion.mapping.items())
         return f"Rows that lack a column have it under another name; rename it there: {renamed}\n" if renamed else ""
 
     def _read_row(self, row: Row, source: str) -> Example:
@@ -131,13 +139,13 @@ class Reader:
         for columns, fix in ELSEWHERE:
             if columns <= set(found):
                 return DataError(f"{message}\n{fix}")
-        mapping = self._suggest()
-        if mapping is None and num_rows == 1 and self._misnamed and (fix := _wrapped(self._misnamed[0])):
+        suggestion = self._suggest()
+        if suggestion is None and num_rows == 1 and self._misnamed and (fix := _wrapped(self._misnamed[0])):
             return DataError(f"{message}\n{fix}")
-        if mapping is None:
-            mapping = next((named for named in mappings(found) if named), None)
-        if mapping is not None:
-            return DataError(f"{message}\n{_advise(mapping)}")
+        if suggestion is None:
+            suggestion = next((_Suggestion(named) for named in mappings(found) if named), None)
+        if suggestion is not None:
+            return DataError(f"{message}\n{_advise(suggestion)}")
         if Path(name).suffix.lower() in (".csv", ".tsv"):
             message += " They are what the first line says: does it name the columns?"
         return DataError(
@@ -145,16 +153,16 @@ class Reader:
             f"{as_override({'prompt': 'your_column'})}. Our names are:\n{known}"
         )
 
-    def _suggest(self) -> dict[str, str] | None:
+    def _suggest(self) -> _Suggestion | None:
         """A value of ``data.columns`` with which one of the rows that lack a column can be read."""
         for values in self._misnamed:
             for mapping in mappings(list(values)):
                 try:
-                    read_row(Row(values, mapping, self._images), self.pairs, "")
+                    example = read_row(Row(values, mapping, self._images), self.pairs, "")
                 except RowError:
                     continue
                 if mapping != self.columns:
-                    return mapping
+                    return _Suggestion(mapping, Judgement.of(example).is_demonstration)
         return None
 
 
@@ -169,10 +177,11 @@ def _doubts(example: Example) -> Iterator[str]:
         yield "probability_against_pair"
 
 
-def _advise(mapping: Mapping[str, str]) -> str:
-    if not mapping:
+def _advise(suggestion: _Suggestion) -> str:
+    if not suggestion.mapping:
         return "They can be read under the names that they have: leave data.columns out."
-    return f"Map our names to yours: {as_override(mapping)}"
+    imitated = " (responses to imitate, with loss=sft, since nothing is judged)" if suggestion.is_demonstration else ""
+    return f"Map our names to yours: {as_override(suggestion.mapping)}{imitated}"
 
 
 def _spare_message_keys(values: Mapping[str, Any], read: set[str]) -> Iterator[str]:

@@ -98,6 +98,7 @@ REASONS: dict[str, Reason] = {
     "prompt_in_test": Reason("noted", "row", "training or validation row whose prompt is in the test file too"),
     "duplicate_judgement": Reason("noted", "judgement", "an earlier row says the same of the same responses"),
     "contradictory_judgement": Reason("noted", "judgement", "an earlier row says the opposite of the same responses"),
+    "duplicate_demonstration": Reason("noted", "row", "an earlier row has the same prompt and response to imitate"),
     "contradictory_class": Reason("noted", "row", "an earlier row gives the same text another class"),
     "same_but_for_white_space": Reason("noted", "row", "two responses of a pair differ in nothing that is seen"),
     "label_swapped": Reason("noted", "judgement", "says the opposite, as data.label_noise asks for"),

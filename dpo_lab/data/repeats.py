@@ -29,9 +29,14 @@ def statements(example: Example) -> Iterator[Statement]:
 
 
 def count_repeats(examples: Sequence[Example], report: DataReport) -> None:
-    """Count `duplicate_judgement` and `contradictory_judgement`, each at the row that comes later."""
+    """Count `duplicate_judgement`, `contradictory_judgement`, `duplicate_demonstration`, each at the later row."""
     earlier: set[Statement] = set()
+    imitated: set[bytes] = set()
     for example in examples:
+        if Judgement.of(example).is_demonstration:
+            content = _hash(*map(prompt_key, (example.prompt, *example.responses)))
+            report.count("duplicate_demonstration", int(content in imitated), example.source)
+            imitated.add(content)
         here = set(statements(example))
         report.count("duplicate_judgement", len(here & earlier), example.source)
         against = {(content, not is_first) for content, is_first in here}

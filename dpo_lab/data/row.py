@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from dpo_lab.data.errors import DataError, RowError
@@ -11,14 +12,14 @@ from dpo_lab.data.suggest import nearest_column
 
 COLUMNS = {
     "prompt": "text or chat messages",
-    "conversations": "ShareGPT's name for a prompt of chat messages; with label alone, the whole chat",
-    "messages": "with label alone: the whole chat, whose last turn is the judged response",
+    "conversations": "ShareGPT's name for a prompt of chat messages; alone or with label, the whole chat",
+    "messages": "alone or with label: the whole chat, whose last turn is the response",
     "chosen": "the better response; or a whole conversation or transcript, where there is no prompt",
     "rejected": "the worse response, likewise; or a list of responses that are all worse",
     "responses": "a list of responses, instead of chosen and rejected",
     "scores": "of responses: one number each, larger is better",
     "ranked": "a list of responses, best first, where there are no scores",
-    "response": "a single response, judged by label",
+    "response": "a single response, judged by label; without any judgement it is to be imitated",
     "label": "whether that response is desirable: true or false, 1 or 0",
     "chosen_score": "reward of chosen, a number",
     "rejected_score": "reward of rejected, a number; a list where rejected is one",
@@ -27,6 +28,12 @@ COLUMNS = {
     "probability": "how likely chosen is the better one, in [0, 1]; a list where rejected is one",
 }
 """Every column that is read."""
+
+JUDGEMENTS = (
+    *("ranked", "chosen", "rejected", "responses", "label"),
+    *("scores", "chosen_score", "rejected_score", "probability"),
+)
+"""Columns that say, or number, which response is better."""
 
 LABEL_WORDS = {"true": 1, "false": 0, "1": 1, "0": 0}
 
@@ -62,6 +69,17 @@ class Row:
     def has(self, name: str) -> bool:
         """Whether there is a value. A file of several schemas gives each row all columns, with nulls."""
         return name in self and self._values[self._columns.get(name, name)] is not None
+
+    def judgement_elsewhere(self) -> tuple[str, str] | None:
+        """(our name, the file's) of a judgement that seems to stand in a column that nothing reads; None: in none.
+
+        A name that is like `label` with values of a label, or names like `chosen` and `rejected` beside each other.
+        """
+        taken = {self._columns.get(name, name) for name in COLUMNS}
+        like_label, like_chosen = _like_judgements(tuple(str(column) for column in self._values if column not in taken))
+        if like_label is not None and is_label(self._values[like_label]):
+            return "label", like_label
+        return None if like_chosen is None else ("chosen", like_chosen)
 
     def __getitem__(self, name: str) -> Any:
         """
@@ -106,17 +124,23 @@ def read_probabilities(value: Any, column: str, num: int) -> tuple[float, ...]:
     return known
 
 
+def is_label(value: Any) -> bool:
+    """Whether `read_label` reads it."""
+    if isinstance(value, str):
+        return value.strip().lower() in LABEL_WORDS
+    return isinstance(value, int | float) and value in (0, 1)
+
+
 def read_label(value: Any, column: str) -> int:
     """1 (desirable) or 0, from true, false, 1 or 0, or one of these words as text, as a CSV has them.
 
     Raises:
         RowError: `bad_label`.
     """
-    if isinstance(value, str):
-        value = LABEL_WORDS.get(value.strip().lower(), value)
-    if not isinstance(value, int | float) or value not in (0, 1):
-        raise RowError("bad_label", column, f"{excerpt(value)} is none of true, false, 1, 0")
-    return int(value)
+    if not is_label(value):
+        unjudged = "; demonstrations, which have no label, go into a file without that column" if not value else ""
+        raise RowError("bad_label", column, f"{excerpt(value)} is none of true, false, 1, 0{unjudged}")
+    return LABEL_WORDS[value.strip().lower()] if isinstance(value, str) else int(value)
 
 
 def _number(value: Any) -> float | None:
@@ -133,6 +157,13 @@ def _number(value: Any) -> float | None:
     except OverflowError:  # an integer of hundreds of digits
         return None
     return number if math.isfinite(number) else None
+
+
+@lru_cache
+def _like_judgements(found: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """What of `found` may stand for label; and for chosen, if something else may stand for rejected."""
+    chosen, rejected = nearest_column("chosen", found), nearest_column("rejected", found)
+    return nearest_column("label", found), chosen if rejected not in (None, chosen) else None
 
 
 def _missing(name: str, values: Mapping[str, Any]) -> RowError:

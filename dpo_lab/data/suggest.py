@@ -32,8 +32,10 @@ SCHEMAS: tuple[tuple[str, ...], ...] = (
     ("prompt", "response", "label"),
     ("messages", "label"),
     ("prompt", "ranked"),
+    ("prompt", "response"),
+    ("messages",),
 )
-"""What makes a row, the likeliest first."""
+"""What makes a row, the likeliest first; the last two are demonstrations."""
 
 ELSEWHERE: tuple[tuple[frozenset[str], str], ...] = (
     (

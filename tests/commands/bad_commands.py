@@ -210,6 +210,16 @@ ENCODED: dict[str, Bad] = {
         "loss=kto",
         words=("needs desirable and undesirable responses", "none is undesirable"),
     ),
+    "demonstrations for a loss of labels": data(
+        lines(*({"prompt": f"p {n}", "response": "a", "labl": "good"} for n in range(9))),
+        "loss=kto",
+        words=("a response to imitate and no judgement (the first at a.jsonl row", "'labl' for label", "loss=sft"),
+    ),
+    "demonstrations for a loss of pairs": data(
+        lines(*({"messages": [{"role": role, "content": f"{n}"} for role in ("user", "assistant")]} for n in range(9))),
+        "loss=rpo",
+        words=("needs pairs of a better", "rows have a response to imitate and no judgement", "loss=sft"),
+    ),
     "no scores": data(many(), "loss=odpo", words=("loss odpo needs scores", "a.jsonl row", "chosen_score")),
     "more positions than the model has": data(
         many(), "data.max_length=100000", words=("data.max_length: 100000 is longer than", "positions")

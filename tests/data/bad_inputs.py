@@ -86,6 +86,54 @@ REFUSED: dict[str, Bad] = {
     "KTO chats with a tag": Bad(
         "a.jsonl", lines({"messages": [USER, ONE], "kto_tag": True}), ("data.columns={label: kto_tag}",)
     ),
+    "Alpaca": Bad(
+        "a.json",
+        json.dumps([{"instruction": "p", "input": "", "output": "a"}]).encode(),
+        ("Columns found: instruction, input", "{prompt: instruction, response: output}", "imitate, with loss=sft"),
+    ),
+    "Dolly": Bad(
+        "a.jsonl",
+        lines({"instruction": "p", "context": "c", "response": "a", "category": "open_qa"}),
+        ("data.columns={prompt: instruction}' (responses to imitate",),
+    ),
+    "prompt and completion": Bad(
+        "a.jsonl", lines({"prompt": "p", "completion": "a"}), ("data.columns={response: completion}' (responses to",)
+    ),
+    "a label under another name": Bad(
+        "a.jsonl",
+        lines({"prompt": "p", "response": "a", "labl": False}),
+        ("no column 'label'; the nearest is 'labl'", "whatever 'labl' says, take that column out", "{label: labl}'"),
+    ),
+    "a label under another name in one row": Bad(
+        "a.csv.gz",
+        gzip.compress(b"prompt,response,thumbs_up\np,a,\nq,b,1\n"),
+        ("a.csv.gz row 3", "nearest is 'thumbs_up'", "rename it there: 'thumbs_up' to 'label'"),
+    ),
+    "a pair under other names beside a response": Bad(
+        "a.jsonl",
+        lines({"prompt": "p", "response": "a", "chosn": "a", "rejectd": "b"}),
+        ("no column 'chosen'; the nearest is 'chosn'", "data.columns={chosen: chosn, rejected: rejectd}"),
+    ),
+    "rejected beside a response": Bad(
+        "a.jsonl", lines({"prompt": "p", "response": "a", "rejected": "b"}), ("no column 'chosen'", "Columns found: pr")
+    ),
+    "a response without a prompt": Bad(
+        "a.jsonl", lines({"quest": "p", "response": "a"}), ("no column 'prompt', which", "Our names are")
+    ),
+    "a chat to imitate that ends on the user": Bad(
+        "a.jsonl", lines({"messages": [USER, ONE]}, {"messages": [USER, ONE, USER]}), (ROW_2, "ends_on_human_turn")
+    ),
+    "a ShareGPT chat that ends on the user": Bad(
+        "a.jsonl",
+        lines({"conversations": [USER, ONE]}, {"conversations": [USER]}),
+        (ROW_2, "column 'chosen'", "'conversations' does not end on the assistant, to be imitated"),
+    ),
+    "an empty response to imitate": Bad(
+        "a.jsonl", lines({"prompt": "p", "response": "a"}, {"prompt": "p", "response": " "}), (ROW_2, "empty_response")
+    ),
+    "a label that was left empty": Bad(
+        "a.csv", b"prompt,response,label\np,a,1\nq,b,\n", ("row 3", "bad_label", "a file without that column")
+    ),
     "Alpaca with a pair": Bad(
         "a.json",
         json.dumps([{"instruction": "p", "input": "", "output": "a", "chosen": "a", "rejected": "b"}]).encode(),

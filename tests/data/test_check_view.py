@@ -16,6 +16,8 @@ TIED_AT_TOP = Example("r", ("a", "b", "c"), ((0, 2), (1, 2)), (3.0, 3.0, 1.0), "
 BEST_ALONE = Example("s", ("a", "b", "c"), ((0, 1), (0, 2)), source="t row 7", ranking=(0, 1, 2), is_best_alone=True)
 SEVERAL = Example("s", ("a", "b", "c"), ((0, 1), (1, 2)), source="t row 8")
 
+DEMONSTRATION = Example("t", ("a",), source="t row 9")
+
 
 def view(*wanted: str, best_alone: bool = False) -> View:
     return View(frozenset(wanted), best_alone)
@@ -51,9 +53,11 @@ def test_what_is_left_out_is_counted():
     ]
     assert check_view(view("chosen"), [PAIR, BAD], []) == ["1 training row has undesirable responses only: left out"]
     assert check_view(view("labels"), [PAIR, Example("p", ("a",))], []) == [
-        "1 training row has neither a label nor a pair: left out"
+        "1 training row has a response to imitate and no judgement: left out"
     ]
-    assert check_view(view("pairs"), [PAIR, Example("p", ("a",))], []) == ["1 training row has no pair: left out"]
+    assert check_view(view("pairs"), [PAIR, DEMONSTRATION, DEMONSTRATION], []) == [
+        "2 training rows have a response to imitate and no judgement: left out"
+    ]
 
 
 def test_lists_without_an_order_are_counted():
@@ -84,9 +88,28 @@ def test_undesirable_responses_are_not_imitated():
 
 
 def test_nothing_was_judged():
-    message = refusal(view("labels"), [Example("p", ("a",))])
+    message = refusal(view("labels"), [DEMONSTRATION])
     assert "needs responses judged as desirable or undesirable" in message
-    assert "1 training row has neither a label nor a pair. Give response with label" in message
+    assert "1 training row has a response to imitate and no judgement (the first at t row 9). Give response" in message
+    assert message.endswith("Or imitate the responses, with loss=sft.")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "columns", "said"),
+    [
+        (view("labels"), ["id", "labl"], "Columns that nothing reads: 'id', 'labl' (perhaps 'labl' for label);"),
+        (view("pairs"), ["chosn", "rejectd"], "(perhaps 'chosn' for chosen, 'rejectd' for rejected);"),
+        (view("ranking"), ["input"], "Columns that nothing reads: 'input'; a judgement in one of them"),
+    ],
+)
+def test_a_judgement_that_may_stand_in_another_column(wanted: View, columns: list[str], said: str):
+    with pytest.raises(DataError) as caught:
+        check_view(wanted, [DEMONSTRATION], [], columns_not_read=columns)
+    assert said in str(caught.value)
+
+
+def test_demonstrations_are_imitated_beside_chosen_responses():
+    assert check_view(view("chosen"), [PAIR, DEMONSTRATION], [DEMONSTRATION]) == []
 
 
 def test_lists_that_are_all_tied():

@@ -50,7 +50,9 @@ def test_everything_that_a_loss_reads_is_swapped():
 
 def test_what_was_not_judged_stays_and_lists_are_refused():
     demonstration = Example("q", ("a",))
-    assert swap_labels([demonstration], 0.5, 0, DataReport()) == [demonstration]
+    assert swap_labels([demonstration, *pairs(1)], 0.5, 0, DataReport())[0] == demonstration
+    with pytest.raises(DataError, match=r"no training row is judged \(the first at row 1\).*label_noise=0"):
+        swap_labels([demonstration], 0.5, 0, DataReport())
     with pytest.raises(DataError, match=r"reviews list 0 has 3 responses.*label_noise=0"):
         reviews(num_pairs=2, num_validation_pairs=1, num_demonstrations=1, num_responses=3, label_noise=0.1)
 
