@@ -15,6 +15,7 @@ from dpo_lab.assemble.preparing import of_every_row
 from dpo_lab.assemble.suitability import kind_of_policy
 from dpo_lab.assemble.tokens import corpus
 from dpo_lab.chat.model import Answer, ChatModel
+from dpo_lab.data.preparation import Responses
 from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
 from dpo_lab.model.policy import Policy
@@ -24,6 +25,10 @@ from dpo_lab.types import Example
 
 PLACE = "{text}"
 BATCH = 64
+REFUSED_RESPONSES: Mapping[Responses, str] = {
+    "classes": "responses of this data are names of classes",
+    "spans": "responses of this data are pieces of a passage",
+}
 
 Say = Callable[[str], None]
 
@@ -70,6 +75,8 @@ def paraphrase(
     else:
         chat.check(say)
     source = build_source(of_every_row(config))
+    if settings.of == "responses" and source.responses in REFUSED_RESPONSES:
+        raise UserError(f"--of responses: {REFUSED_RESPONSES[source.responses]}; leave it out for prompts")
     keep = re.compile(settings.keep) if settings.keep else None
     sieve = Sieve(source.train, [*source.validation, *source.test], source.responses, settings.of, keep)
     if not sieve.texts:

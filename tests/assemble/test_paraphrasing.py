@@ -15,7 +15,7 @@ from dpo_lab.data.split import prompt_key
 from dpo_lab.model.causal_lm import CausalLM
 from dpo_lab.prepare.paraphrase_sieve import Sieve
 from dpo_lab.types import Encoded, Example
-from tests.judge.server import Call, Reply, says, serving
+from tests.chat.server import Call, Reply, says, serving
 from tests.prepare.rows import pair
 from tests.small import SMALL, run_train, small_policy
 
@@ -120,6 +120,10 @@ def test_faults_are_told_before_data_is_read(capsys: pytest.CaptureFixture[str])
             ["--out", "a.json", "--url", "http://h/v1", "--model", "M", "--key-variable", "NO_SUCH"],
             "--key-variable=NO_SUCH: there is no such environment variable, or it is empty; export it, or leave "
             "--key-variable out",
+        ),
+        (
+            ["--out", "a.json", "--of", "responses", "data=headlines", "model=causal_lm", "model.path=M"],
+            "--of responses: responses of this data are names of classes",
         ),
         (["--out", "a.json"], "model=tiny has learnt nothing; name a model that has"),
         (["--out", "a.json", "model=small_classifier", "data=headlines"], "writes no text"),

@@ -14,9 +14,9 @@ import pytest
 from dpo_lab.commands import cli
 from dpo_lab.commands import train as command
 from dpo_lab.run import read_run
+from tests.chat.server import longer_is_better, serving
 from tests.commands.test_encoders import asked, labelled  # noqa: F401 - fixtures
 from tests.commands.test_other_policies import ITEMS, LISTENERS
-from tests.judge.server import longer_is_better, serving
 from tests.small import SMALL, run_train
 from tests.torture.processes import config
 

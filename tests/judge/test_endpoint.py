@@ -12,7 +12,7 @@ from dpo_lab.contest import Contest
 from dpo_lab.errors import UserError
 from dpo_lab.judge.endpoint import Endpoint, endpoint
 from dpo_lab.judge.question import ask, read_verdict
-from tests.judge.server import Reply, Server, longer_is_better, says, serving
+from tests.chat.server import Reply, Server, longer_is_better, says, serving
 
 CONTESTS = [
     Contest("Say hello.", "Hello there, my friend", "Hi", ""),
@@ -227,16 +227,3 @@ def test_a_response_that_looks_like_the_question_is_shown_as_it_is():
 )
 def test_verdicts_are_read(answer: str, verdict: str | None):
     assert read_verdict(answer) == verdict
-
-
-def test_who_is_asked_is_what_is_answered() -> None:
-    """Half a line of another process is passed over, and the answers behind it are found."""
-    store = AnswerStore(Path("a/b.jsonl"))
-    store.add("k1", {"content": "one"})
-    with Path("a/b.jsonl").open("ab") as file:
-        file.write(b'{"key": "k2", "answ')
-    AnswerStore(Path("a/b.jsonl")).add("k3", {"content": "three"})
-    found = AnswerStore(Path("a/b.jsonl"))
-    assert [found.find(key) for key in ("k1", "k2", "k3")] == [{"content": "one"}, None, {"content": "three"}]
-    found.add("k1", {"content": "other"})
-    assert found.find("k1") == {"content": "one"}
