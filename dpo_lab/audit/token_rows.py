@@ -67,6 +67,8 @@ def show_row(
     notes = [f"{REASONS[reason].effect}: {REASONS[reason].text} [{reason}]" for reason in report.counts]
     items = dataset.items(view)
     if not items:
+        if dataset.judgements and dataset.judgements[0].is_demonstration:
+            notes.append("a response to imitate and no judgement, which this loss asks for")
         return ShownRow(
             example.source, _whole(example, encoded, tokenizer), [*notes, "nothing of it is trained on"], True
         )

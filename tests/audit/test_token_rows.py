@@ -57,6 +57,15 @@ def test_a_loss_that_imitates_counts_chosen_alone():
     assert text(row, "rejected", "context") == " sat on the mat.</s>"
 
 
+def test_a_demonstration_says_why_a_loss_on_pairs_leaves_it_out():
+    example = Example("the cat", (" sat on the mat.",))
+    assert text(show(example, view=CHOSEN), "response", "counted") == " sat on the mat.</s>"
+    assert show(example).notes == [
+        "a response to imitate and no judgement, which this loss asks for",
+        "nothing of it is trained on",
+    ]
+
+
 @pytest.mark.parametrize("length", range(4, 20))
 def test_what_is_cut_and_what_is_kept_are_the_whole(length: int):
     """BOS stays, the prompt loses its beginning, a response its end; kept tokens fit."""
