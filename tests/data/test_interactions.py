@@ -51,9 +51,8 @@ def test_the_last_two_are_held_out_by_time():
 
 def test_what_came_at_the_same_time_is_counted():
     """User 1: test and validation in one second. User 2: the last two that are trained on, which holds nothing out."""
-    rows = [f"1,{item},5,{min(item, 4)}" for item in range(1, 6)] + [
-        f"2,{item},5,{max(item, 2)}" for item in range(1, 6)
-    ]
+    rows = [f"1,{item},5,{min(item, 4)}" for item in range(1, 6)]
+    rows += [f"2,{item},5,{max(item, 5)}" for item in range(4, 9)]
     source = interactions(path=write(rows), min_user_items=3, min_item_users=1)
     (said,) = [line for line in source.report.left_out if "same time" in line]
     assert said.startswith("1 users have a tested or validated item at the same time as another")
