@@ -25,7 +25,7 @@ def next_item_measure(policy: Recommender, source: DataSource) -> Measure:
     """NDCG, hit rate and MRR of the items that came next; ``_ci95`` is half the width of a 95 % interval over users.
 
     Ranked is the whole catalogue without what the history holds. ``popularity/...`` are the same measures of the
-    ranking by how often training histories hold an item. Nothing where no example has a single next item.
+    ranking by how often an item comes next in training rows. Nothing where no example has a single next item.
     """
     popularity = cache(lambda: _popularity(policy, source))
     histories = cache(lambda name: _histories(policy, source, name))
