@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dpo_lab.evaluation.figure import Figure, share_figure
+
 Z95 = 1.96
 
 
@@ -49,6 +51,19 @@ def ranking_measures(ranks: Int[Tensor, " n"], *, cutoff: int = 10) -> dict[str,
         f"hit@{cutoff}": is_hit.double(),
         "mrr": 1 / place,
     }
+
+
+def ranking_figures(
+    ranks: Int[Tensor, " n"], popularity_ranks: Int[Tensor, " n"], cutoffs: Sequence[int]
+) -> dict[str, Figure]:
+    """Each ranking is by itself: `ndcg@k`, `hit@k` for each of `cutoffs`, `mrr`, and ``popularity/...``."""
+    values = {
+        f"{prefix}{measure}": measured.tolist()
+        for prefix, places in {"": ranks, "popularity/": popularity_ranks}.items()
+        for cutoff in cutoffs
+        for measure, measured in ranking_measures(places, cutoff=cutoff).items()
+    }
+    return {measure: share_figure(measured, range(len(ranks))) for measure, measured in values.items()}
 
 
 def mean_with_interval(values: Sequence[float]) -> tuple[float, float]:
