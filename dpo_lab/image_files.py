@@ -1,5 +1,6 @@
 """Pictures in files: what may be shown to a model, and the pixels of one that was found in the data."""
 
+import base64
 import hashlib
 import io
 import warnings
@@ -66,6 +67,19 @@ def load_image(file: ImageFile) -> "Image":
         raise UserError(f"image {file.path} has changed since the data was read; start again, so that it is read anew")
     with _opened(content) as image:
         return _upright_rgb(image)
+
+
+def small_copy(file: ImageFile, longest: int = 256) -> str:
+    """The picture as `load_image` gives it, at most `longest` pixels wide and high, as a ``data:`` address (PNG).
+
+    Raises:
+        UserError: it is no longer what it was when the data was read.
+    """
+    image = load_image(file)
+    image.thumbnail((longest, longest))
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
 
 
 @contextmanager

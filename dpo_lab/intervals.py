@@ -17,6 +17,11 @@ class Share(NamedTuple):
     high: float
     num: int
 
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval, which need not lie evenly around the estimate."""
+        return (self.high - self.low) / 2
+
     def as_dict(self) -> dict[str, float | int]:
         return self._asdict()
 
@@ -24,37 +29,53 @@ class Share(NamedTuple):
 def share(values: Sequence[float], clusters: Sequence[Hashable]) -> Share | None:
     """Mean of `values` in [0, 1], whose clusters are independent of each other; None where there is none.
 
-    The variance is that of a ratio over clusters (Liang and Zeger 1986); the interval is Wilson's (1927) for as many
-    independent values as would have this variance, so that it stays inside of [0, 1].
+    The interval is Wilson's (1927), which stays inside of [0, 1], for an effective number of values (Korn and Graubard
+    1998): as many zeros and ones, independent of each other, as would have the variance of this mean.
+
+    * Zeros and ones, a cluster each: for their number. This is Wilson's interval as it stands in the books.
+    * Else the variance is that of a ratio over G clusters (Liang and Zeger 1986, with the correction G / (G - 1)), and
+      the number shrinks by (1.96 / t)^2, t the quantile of Student's distribution with G - 1 degrees of freedom.
+    * Of zeros and ones it is at most n, how many there are. Fractions vary less and may count for more, up to
+      n^2 / 1.96^2: what only one value in n / 1.96^2 does may well be missing (Hanley and Lippman-Hand 1983).
+    * Of one cluster, of clusters that all say the same, and of a share of 0 or 1 no spread is seen: then it is G.
 
     >>> share([1, 1, 0, 0], "abcd")
-    Share(estimate=0.5, low=0.06..., high=0.93..., num=4)
+    Share(estimate=0.5, low=0.15..., high=0.84..., num=4)
     """
     sums: defaultdict[Hashable, float] = defaultdict(float)
     counts: defaultdict[Hashable, float] = defaultdict(float)
     for value, cluster in zip(values, clusters, strict=True):
         sums[cluster] += value
         counts[cluster] += 1
-    return share_of_sums(list(sums.values()), list(counts.values()))
+    return _share(list(sums.values()), list(counts.values()), all(value in (0, 1) for value in values))
 
 
 def share_of_sums(sums: Sequence[float], counts: Sequence[float]) -> Share | None:
-    """`share` of values that were added up in each cluster."""
+    """`share` of zeros and ones that were added up in each cluster."""
+    return _share(sums, counts, True)
+
+
+def _share(sums: Sequence[float], counts: Sequence[float], zeros_and_ones: bool) -> Share | None:
     total = sum(counts)
     if not total:
         return None
     estimate = min(1.0, max(0.0, sum(sums) / total))
-    num_clusters = len(counts)
-    independent = float(min(total, num_clusters))
-    if num_clusters > 1 and 0 < estimate < 1:
-        spread = sum((part - estimate * count) ** 2 for part, count in zip(sums, counts, strict=True))
-        variance = spread / total**2 * num_clusters / (num_clusters - 1)
-        if variance > 0:
-            independent = min(float(total), estimate * (1 - estimate) / variance)
-        # Of few clusters the spread itself is hardly known: Student's quantile in place of the normal one.
-        independent *= (Z95 / student(num_clusters - 1)) ** 2
-    low, high = wilson(estimate, independent)
+    low, high = wilson(estimate, _effective_number(estimate, sums, counts, zeros_and_ones))
     return Share(estimate, low, high, round(total))
+
+
+def _effective_number(estimate: float, sums: Sequence[float], counts: Sequence[float], zeros_and_ones: bool) -> float:
+    total, num_clusters = float(sum(counts)), len(counts)
+    if num_clusters == 1 or not 0 < estimate < 1 or (zeros_and_ones and num_clusters == total):
+        return min(total, num_clusters)
+    spread = sum((part - estimate * count) ** 2 for part, count in zip(sums, counts, strict=True))
+    largest = estimate * (1 - estimate)
+    number = min(total, num_clusters)
+    if spread > 1e-12 * largest * total:  # else what rounding left of none
+        variance = spread / total**2 * num_clusters / (num_clusters - 1)
+        number = min(largest / variance, total if zeros_and_ones else (total / Z95) ** 2)
+    # Of few clusters the spread itself is hardly known: Student's quantile in place of the normal one.
+    return number * (Z95 / student(num_clusters - 1)) ** 2
 
 
 class Mean(NamedTuple):

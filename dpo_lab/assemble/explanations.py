@@ -24,6 +24,7 @@ from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
 from dpo_lab.explanation.pieces import Piece, cut_into_pieces
 from dpo_lab.explanation.shown import Measure, ShownClass, ShownResponse, Told
+from dpo_lab.image_files import small_copy
 from dpo_lab.model.encoder_policy import EncoderPolicy
 from dpo_lab.module import PreferenceModule
 from dpo_lab.run import hex_key
@@ -160,6 +161,7 @@ def _tell(
     encoded = fitted.encoded[0]
     called = _called(fitted.judgements[0], len(encoded.responses))
     told = _tell_encoded(experiment, trainer, example, encoded, called, measure)
+    told = replace(told, images=tuple(small_copy(image) for image in example.images))
     if isinstance(experiment.policy, EncoderPolicy):  # what its tokenizer takes for spaces, cases and signs is no text
         texts = experiment.policy.reading(example, encoded).texts
         told = replace(told, prompt="\n".join(text for _, text in texts))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from dpo_lab.data.errors import DataError, problems_error
@@ -98,6 +99,7 @@ def interactions(
         say=str if known is None else lambda item: f" {known[item]}",
     )
     _describe(items, catalogue, report)
+    _count_ties(histories, report)
     return source_of(
         met.sides(),
         report,
@@ -139,6 +141,17 @@ def distinct_names(catalogue: Sequence[str], names: Mapping[str, str]) -> dict[s
 def _in_order(item: str) -> tuple[int, str]:
     """Numbers by their size, then texts."""
     return (int(item), "") if item.isdecimal() else (10**18, item)
+
+
+def _count_ties(histories: Mapping[str, Sequence[Interaction]], report: DataReport) -> None:
+    """Users of whom the order of rows alone says which item is tested, or which is validated."""
+    times = [[one.time for one in history[-HELD_OUT - 1 :]] for history in histories.values()]
+    num_tied = sum(any(one == other for one, other in pairwise(last)) for last in times)
+    if num_tied:
+        report.left_out.append(
+            f"{num_tied} users have a tested or validated item at the same time as another: the order of the file says "
+            "which came later"
+        )
 
 
 def _describe(items: Mapping[str, Sequence[str]], catalogue: Sequence[str], report: DataReport) -> None:

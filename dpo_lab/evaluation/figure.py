@@ -12,7 +12,7 @@ from dpo_lab import intervals
 Interval = Literal["wilson", "student", "bootstrap", "bootstrap, reversed", "sandwich"]
 """How an interval was made.
 
-* ``wilson``: of a mean of values in [0, 1]; Wilson's, with the variance over clusters (`intervals.share`).
+* ``wilson``: of a mean of values in [0, 1]; Wilson's, for an effective number of values (`intervals.share`).
 * ``student``: of a mean of values of any size; Student's t over clusters (`intervals.mean`).
 * ``bootstrap``: percentiles of the figure over `NUM_DRAWS` draws of as many texts, with replacement (Efron 1979).
 * ``bootstrap, reversed``: twice the figure less those percentiles (Davison and Hinkley 1997, section 5.2), for a figure

@@ -13,7 +13,8 @@ from dpo_lab.data.fit_length import fit_length
 from dpo_lab.data.judgement import Judgement
 from dpo_lab.data.source import DataSource
 from dpo_lab.evaluation.answers import Measure
-from dpo_lab.evaluation.ranking import mean_with_interval, ranking_measures, ranks_of
+from dpo_lab.evaluation.ranking import ranking_measures, ranks_of
+from dpo_lab.intervals import share
 from dpo_lab.model.recommender_policy import Recommender
 from dpo_lab.types import Encoded, Example
 
@@ -21,10 +22,10 @@ BATCH = 256
 
 
 def next_item_measure(policy: Recommender, source: DataSource) -> Measure:
-    """NDCG, hit rate and MRR of the items that came next, with half-widths of 95 % intervals over users (``_ci95``).
+    """NDCG, hit rate and MRR of the items that came next; ``_ci95`` is half the width of a 95 % interval over users.
 
     Ranked is the whole catalogue without what the history holds. ``popularity/...`` are the same measures of the
-    ranking by how often training histories hold an item. Nothing where no example has a single next item.
+    ranking by how often an item comes next in training rows. Nothing where no example has a single next item.
     """
     popularity = cache(lambda: _popularity(policy, source))
     histories = cache(lambda name: _histories(policy, source, name))
@@ -112,5 +113,6 @@ def _popularity(policy: Recommender, source: DataSource) -> Float[Tensor, " v"]:
 def _summary(ranks: Int[Tensor, " n"]) -> dict[str, float]:
     row = {}
     for name, values in ranking_measures(ranks).items():
-        row[name], row[f"{name}_ci95"] = mean_with_interval(values.tolist())
+        if found := share(values.tolist(), range(len(values))):
+            row[name], row[f"{name}_ci95"] = found.estimate, found.half_width
     return row

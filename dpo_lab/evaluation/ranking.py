@@ -1,6 +1,5 @@
 """How high a recommender ranks the item that came next, among all that it could recommend."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -8,8 +7,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dpo_lab.evaluation.figure import Figure, share_figure
-
-Z95 = 1.96
 
 
 def ranks_of(
@@ -64,16 +61,3 @@ def ranking_figures(
         for measure, measured in ranking_measures(places, cutoff=cutoff).items()
     }
     return {measure: share_figure(measured, range(len(ranks))) for measure, measured in values.items()}
-
-
-def mean_with_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval (normal approximation, over what `values` are of); 0 of one value.
-
-    >>> mean_with_interval([0.0, 1.0, 1.0, 0.0])
-    (0.5, 0.5658...)
-    """
-    num, mean = len(values), math.fsum(values) / len(values)
-    if num < 2:
-        return mean, 0.0
-    variance = math.fsum((value - mean) ** 2 for value in values) / (num - 1)
-    return mean, Z95 * math.sqrt(variance / num)

@@ -87,6 +87,9 @@ class ShownAttribution:
         return abs(self.gap) > max(LARGE_GAP * abs(self.at_text - self.at_baseline), ROUNDING)
 
 
+SMALLEST_SCALE = 0.01
+"""Numbers are shown with three digits: what is far below that should look like nothing."""
+
 LARGE_GAP = 0.05
 ROUNDING = 1e-4
 
@@ -108,6 +111,7 @@ class Told:
     """What one run says of one example: its responses, or all classes that it could choose; `prompt` as it reads it.
 
     `num_hidden` counts classes that are not shown. `attributions` are of the responses in turn, and of their margin.
+    `images` are those that the prompt shows, small and as ``data:`` addresses.
     """
 
     prompt: str
@@ -115,6 +119,7 @@ class Told:
     classes: tuple[ShownClass, ...] = ()
     num_hidden: int = 0
     attributions: tuple[ShownAttribution, ...] = ()
+    images: tuple[str, ...] = ()
 
     @property
     def values(self) -> list[float]:
@@ -155,7 +160,7 @@ class Teller:
 
 
 def _scale(values: Sequence[float]) -> float:
-    return max(float(np.quantile(np.abs(values), 0.98)), 1e-6) if len(values) else 1.0
+    return max(float(np.quantile(np.abs(values), 0.98)), SMALLEST_SCALE) if len(values) else 1.0
 
 
 def signed(value: float) -> str:

@@ -86,18 +86,19 @@ def _pair(number: int, example: Example, length: Callable[[str], int], seed: int
 def _why_nothing(unequal: Sequence[_Pair], num_buckets: int) -> str:
     longer = sum(pair.log_ratio > 0 for pair in unequal)
     shorter = len(unequal) - longer
+    nothing = f"prepare.match_lengths has left none of the {len(unequal)} rows of training: "
     if fewer := min(longer, shorter):
-        return (
-            f"prepare.match_lengths: none of {len(unequal)} training pairs is left. The longer response is chosen in "
-            f"{longer} and the shorter one in {shorter}, but no bucket has both: num_buckets={num_buckets} puts about "
-            f"{max(1, round(len(unequal) / num_buckets))} into each. prepare.match_lengths.num_buckets=1 leaves "
-            f"{2 * fewer}, matched by direction alone; numbers between match more closely and leave fewer."
+        return nothing + (
+            f"the longer response is chosen in {longer} and the shorter one in {shorter}, but no bucket has both; "
+            f"num_buckets={num_buckets} puts about {max(1, round(len(unequal) / num_buckets))} into each. "
+            f"prepare.match_lengths.num_buckets=1 leaves {2 * fewer}, matched by direction alone; numbers between "
+            "match more closely and leave fewer."
         )
-    return (
-        f"prepare.match_lengths: in all {len(unequal)} training pairs the {'longer' if longer else 'shorter'} response "
-        "is chosen, so no pair has one of the other direction to be matched with, and length alone tells what was "
-        "chosen. Add pairs of the other direction, or leave the step out (~prepare.match_lengths) and take a loss that "
-        "discounts length, such as loss=ln_dpo or loss=r_dpo."
+    return nothing + (
+        f"in all of them the {'longer' if longer else 'shorter'} response is chosen, so no pair has one of the other "
+        "direction to be matched with, and length alone tells what was chosen. Add pairs of the other direction, or "
+        "leave the step out (~prepare.match_lengths) and take a loss that discounts length, such as loss=ln_dpo or "
+        "loss=r_dpo."
     )
 
 

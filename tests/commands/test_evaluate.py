@@ -193,6 +193,8 @@ def test_a_recommender(capsys: pytest.CaptureFixture[str]):
     figures = found["figures"]
     for name in ("ndcg@10", "hit@10", "mrr", "popularity/mrr"):
         assert figures[name]["value"] == pytest.approx(run.metrics[-1][f"val/{name}"])
+        width = figures[name]["high"] - figures[name]["low"]
+        assert width == pytest.approx(2 * run.metrics[-1][f"val/{name}_ci95"])
     assert figures["hit@3"]["value"] == sum(row["rank"] <= 3 for row in rows) / len(rows)
     assert figures["ndcg@3"]["value"] == pytest.approx(
         sum(1 / math.log2(1 + row["rank"]) for row in rows if row["rank"] <= 3) / len(rows)

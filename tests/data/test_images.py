@@ -1,5 +1,6 @@
 """Pictures of preference data: where they may stand, what becomes of them, and what is told of those that are wrong."""
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from dpo_lab.data.preparation import Preparation
 from dpo_lab.data.row_fingerprint import row_fingerprint
 from dpo_lab.data.source import DataSource
 from dpo_lab.errors import UserError
-from dpo_lab.image_files import MAX_PIXELS, UnusableImageError, examine_image, hash_image, load_image
+from dpo_lab.image_files import MAX_PIXELS, UnusableImageError, examine_image, hash_image, load_image, small_copy
 from dpo_lab.prepare.clean import clean
 from dpo_lab.prepare.drop_duplicates import drop_duplicates
 from dpo_lab.types import Example, ImageFile
@@ -194,6 +195,14 @@ def test_a_photograph_is_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert loaded(picture(exif=exif, kind="JPEG")).size == (6, 8)
+
+
+def test_a_small_copy_is_an_address_of_its_own():
+    Path("wide").write_bytes(picture(BLUE, size=(512, 128)))
+    kind, _, content = small_copy(ImageFile("wide", hash_image(Path("wide").read_bytes()))).partition(",")
+    assert kind == "data:image/png;base64"
+    shown = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert (shown.size, shown.getpixel((0, 0))) == ((256, 64), BLUE)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ def test_the_last_two_are_held_out_by_time():
     assert source.report.lines()[0] == "24 rows read: 12 train, 4 validation, 4 test"
 
 
+def test_what_came_at_the_same_time_is_counted():
+    """User 1: test and validation in one second. User 2: the last two that are trained on, which holds nothing out."""
+    rows = [f"1,{item},5,{min(item, 4)}" for item in range(1, 6)]
+    rows += [f"2,{item},5,{max(item, 5)}" for item in range(4, 9)]
+    source = interactions(path=write(rows), min_user_items=3, min_item_users=1)
+    (said,) = [line for line in source.report.left_out if "same time" in line]
+    assert said.startswith("1 users have a tested or validated item at the same time as another")
+    assert not [line for line in read().report.left_out if "same time" in line]
+
+
 def test_a_training_row_shows_the_latest_items():
     source = read(max_history=2, num_places=1)
     assert [example.prompt for example in source.train if example.source.startswith("user 0 ")] == ["2 3"]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_lab.evaluation.ranking import mean_with_interval, ranking_measures, ranks_of
+from dpo_lab.evaluation.ranking import ranking_measures, ranks_of
 
 NOTHING = torch.zeros(1, 5, dtype=torch.bool)
 
@@ -36,12 +36,6 @@ def test_measures_by_hand():
     assert measures["hit@10"].tolist() == [1, 1, 1, 0]
     assert measures["mrr"].tolist() == pytest.approx([1, 1 / 3, 0.1, 1 / 11])
     assert list(ranking_measures(torch.tensor([2]), cutoff=1)) == ["ndcg@1", "hit@1", "mrr"]
-
-
-def test_interval_by_hand():
-    """Values 1 1 0 0 0: variance 0.3, so 1.96 sqrt(0.3 / 5) = 0.4801."""
-    assert mean_with_interval([1.0, 1.0, 0.0, 0.0, 0.0]) == pytest.approx((0.4, 0.4801), abs=1e-4)
-    assert mean_with_interval([2.0]) == (2.0, 0.0)
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=8), st.data())

@@ -39,10 +39,12 @@ def test_every_text_is_text_and_every_number_stands_there():
     assert "with β = 0.1" in page and "prefers-color-scheme: dark" in page
 
 
-def test_two_runs_stand_one_below_the_other_and_one_may_lack_a_row():
+def test_two_runs_stand_beside_each_other_and_one_may_lack_a_row():
     page = tokens_page(
         "t", [], ["row 1"], [teller(Measure(False, None), told("x"), "A"), teller(Measure(True, None), None, "B")]
     )
+    assert re.search(r'<div class="runs">\s*<section><h3>A</h3>.*<section><h3>B</h3>', page, re.DOTALL)
+    assert "Where there is no reference, all is orange" in page
     assert "no reference, so this is the log-probability itself" in page and "the loss has no β" in page
     assert "<h3>A</h3>" in page and "This run cannot read the row whole." in page
 
@@ -52,6 +54,20 @@ def test_classes_are_bars():
     page = tokens_page("t", [], ["row 1"], [teller(Measure(True, 1.0), Told("text", (), classes, 3))])
     assert "sport &amp; co" in page and page.count('class="bar"') == 2 and "3 more classes" in page
     assert 'class="up" style="--a:1.00"' in page and "0.750" in page
+
+
+def test_without_a_reference_nothing_is_said_of_one():
+    classes = (ShownClass("sport", "chosen", -0.25, 0.75, None), ShownClass("news", "rejected", -1.5, 0.25, None))
+    page = tokens_page("t", [], ["row 1"], [teller(Measure(False, None), Told("text", (), classes))])
+    assert "than under the reference" not in page and "π_ref" not in page
+    assert "the paler and the shorter, the likelier" in page
+
+
+def test_what_is_hardly_there_has_hardly_a_colour():
+    """0.0001 of the smallest scale, 0.01."""
+    response = ShownResponse("chosen", "ab" * 16, (Piece("a", (1e-4,)),))
+    page = tokens_page("t", [], ["row 1"], [teller(Measure(True, 1.0), Told("text", (response,)))])
+    assert '<span class="token up" style="--a:0.01"' in page
 
 
 def test_attributions_and_a_warning_where_they_do_not_add_up():

@@ -54,7 +54,8 @@ def test_where_nothing_can_be_matched_it_is_said_why():
     """All in one direction; and 3 against 1 in four buckets of one pair each, where one bucket would leave 2."""
     rows = [of_lengths(9, 1, 0), of_lengths(8, 2, 1), of_lengths(7, 3, 2)]
     with pytest.raises(
-        DataError, match=r"in all 3 training pairs the longer response is chosen.*~prepare.match_lengths"
+        DataError,
+        match=r"none of the 3 rows of training: in all of them the longer response is chosen.*~prepare.match_lengths",
     ):
         on_training(match_lengths(), rows)
     rows.append(of_lengths(4, 6, 3))
