@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from dpo_lab.config.signature import locate
 from dpo_lab.errors import UserError
 from dpo_lab.evaluation.answer_figures import measure_answers
 from dpo_lab.evaluation.figure import Measured
+from dpo_lab.evaluation.named_items import NameRanking, measure_names
 from dpo_lab.evaluation.settings import EvaluationSettings
 from dpo_lab.judge.judge import Judge
 from dpo_lab.judge.known_reward import KnownReward
@@ -31,6 +31,9 @@ Say = Callable[[str], None]
 
 OF_TEXTS = ("judge", "against", "num_samples", "max_new_tokens")
 """Knobs of an evaluation that act on policies that write text alone."""
+
+OF_RANKINGS = ("cutoffs", "num_candidates")
+"""Knobs of an evaluation that act where items are ranked."""
 
 
 def check_knobs(named: Iterable[str], config: Mapping[str, Any]) -> None:
@@ -46,8 +49,27 @@ def check_knobs(named: Iterable[str], config: Mapping[str, Any]) -> None:
                 f"{name}: is of responses that are drawn and compared, and {model} writes no text; its answers are "
                 "measured against those of the data"
             )
-        if name == "cutoffs" and not issubclass(kind, Recommender):
+        if name == "cutoffs" and not (kind.writes_text or issubclass(kind, Recommender)):
             raise UserError(f"cutoffs: is of a ranking, and {model} ranks nothing")
+        if name == "num_candidates" and not kind.writes_text:
+            why = "ranks its whole catalogue at once" if issubclass(kind, Recommender) else "ranks nothing"
+            raise UserError(f"num_candidates: is of a policy that names items, and {model} {why}")
+
+
+def check_ranking(experiment: Experiment, named: Iterable[str]) -> None:
+    """Whether what the command line names of a ranking acts on a policy that writes text, whose data may name items.
+
+    Raises:
+        UserError: naming the first knob that would do nothing.
+    """
+    if not experiment.policy.writes_text or experiment.source.named_items is not None:
+        return
+    for name in named:
+        if name in OF_RANKINGS:
+            raise UserError(
+                f"{name}: is of a ranking, and this data has no catalogue whose items the policy could name; "
+                "data=interactions data.text=names has one"
+            )
 
 
 def check_opponent(experiment: Experiment, judge: Judge | None, settings: EvaluationSettings) -> None:
@@ -124,7 +146,7 @@ def evaluate_run(
             reference.to(trainer.strategy.root_device)
         with trainer.precision_plugin.val_step_context():
             for name in names:
-                measured = measure_answers(policy, source, "validation" if name == "val" else name, settings.cutoffs)
+                measured = measure_answers(policy, source, _set_of(name), settings.cutoffs)
                 if measured is None and not policy.writes_text:
                     raise UserError(f"nothing is known to measure of a policy of kind {type(policy).__name__}")
                 found[name] = measured or _of_texts(experiment, module, trainer, name, judge, settings, say)
@@ -140,14 +162,35 @@ def _of_texts(
     settings: EvaluationSettings,
     say: Say,
 ) -> Measured:
-    """What the policy says of the judgements of one split, and what it writes itself."""
-    of_judgements = measure_judgements(experiment, module, trainer, name)
+    """What the policy says of the judgements of one split, how it ranks the items that it names, and what it writes
+    itself."""
+    found = Measured(measure_judgements(experiment, module, trainer, name), [], {})
+    if experiment.source.named_items is not None and settings.num_candidates != 0:
+        found = _together(_of_names(experiment, trainer.strategy.root_device, name, settings, say), found)
     if settings.num_samples:
-        sampled = measure_samples(experiment, name, judge, settings, say)
-        return replace(sampled, figures={**sampled.figures, **of_judgements})
-    if not of_judgements:
+        found = _together(measure_samples(experiment, name, judge, settings, say), found)
+    if not found.figures:
         raise UserError(
             f"num_samples=0: {name} has no judgement that the loss of this run sees, so samples are all that could be "
             "measured"
         )
-    return Measured(of_judgements, [], {})
+    return found
+
+
+def _together(one: Measured, other: Measured) -> Measured:
+    return Measured({**one.figures, **other.figures}, [*one.rows, *other.rows], {**one.details, **other.details})
+
+
+def _of_names(
+    experiment: Experiment, device: torch.device, name: str, settings: EvaluationSettings, say: Say
+) -> Measured:
+    ranking = NameRanking.of(experiment.source, _set_of(name), settings.num_candidates)
+    say(
+        f"{name}: {ranking.num_rows} names to score behind {len(ranking.examples)} prompts, of a catalogue of "
+        f"{len(ranking.items.ids)}; num_candidates=NUMBER scores fewer"
+    )
+    return measure_names(experiment.policy, ranking, settings.cutoffs, device)
+
+
+def _set_of(name: str) -> str:
+    return "validation" if name == "val" else name

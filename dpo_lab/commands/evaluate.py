@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dpo_lab.assemble.trained import Trained
     from dpo_lab.commands.score import Asked
     from dpo_lab.evaluation.figure import Measured
+    from dpo_lab.evaluation.settings import EvaluationSettings
     from dpo_lab.judge.judge import Judge
     from dpo_lab.module import PreferenceModule
     from dpo_lab.run import Run
@@ -27,11 +28,13 @@ dpo-lab evaluate RUN judge=reward_model judge.path=MODEL   win rate against the 
 dpo-lab evaluate RUN judge=endpoint judge.url=http://localhost:8000/v1 judge.model=NAME against=chosen
                                                            against what the data prefers, by a model that is asked
 dpo-lab evaluate RUN weights=best num_samples=2000         other weights, more samples
-dpo-lab evaluate RUN num_samples=0                         no samples: what the data has judged, and nothing else
+dpo-lab evaluate RUN num_samples=0                         no samples: what the data has judged or what is ranked
+dpo-lab evaluate RUN num_candidates=100                    what names items: the right one among 100 others, not all
 
 classifiers: accuracy, macro-F1, log-loss, Brier score, calibration error, confusion; span readers: exact match, token
-F1; recommenders: NDCG, hit rate, MRR; what writes text: accuracy of judged pairs and lists or area under the curve of
-single judgements, beside length and reference; samples, length, KL, win rate as it is and at equal length.
+F1; recommenders, and what names the items of a catalogue: NDCG, hit rate, MRR; what writes text: accuracy of judged
+pairs and lists or area under the curve of single judgements, beside length and reference; samples, length, KL, win rate
+as it is and at equal length.
 Each with a 95 % interval. It goes to RUN/evaluation/NAME.json, a row an example to NAME.jsonl; or to out=FILE.json.
 """
 
@@ -60,7 +63,7 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate(word: str, words: Sequence[str], runs_dir: Path) -> None:
-    from dpo_lab.assemble.evaluate_run import build_judge, check_knobs, check_opponent, evaluate_run
+    from dpo_lab.assemble.evaluate_run import build_judge, check_knobs, check_opponent, check_ranking, evaluate_run
     from dpo_lab.assemble.scores import parts_to_score
     from dpo_lab.commands.diff import find
     from dpo_lab.commands.saved_run import config_of_run, heads_of, name_of
@@ -84,13 +87,15 @@ def _evaluate(word: str, words: Sequence[str], runs_dir: Path) -> None:
     config = config_of_run(run.config, run.info, overrides, runs_dir=runs_dir)
     if "data" in heads:
         config["data"] = every_row(config["data"], overrides)
-    check_knobs([name_of(text).partition(".")[0] for text in own], config)
+    named = [name_of(text).partition(".")[0] for text in own]
+    check_knobs(named, config)
     node: Any = settings.judge
     judge = build_judge(node, config, _say)
     run, trained, experiment = of_run(asked, word, runs_dir)
+    check_ranking(experiment, named)
     check_opponent(experiment, judge, settings)
     names = list(chosen_parts(parts_to_score(experiment), asked.splits, is_own="data" not in heads))
-    files = _files(run, experiment, asked, names, judge, settings.against)
+    files = _files(run, experiment, asked, names, judge, settings)
 
     def restore(module: "PreferenceModule") -> None:
         trained.load_into(module, is_own_reference=not {"reference", "loss"} & heads, is_own_loss="loss" not in heads)
@@ -118,7 +123,7 @@ def _files(
     asked: "Asked",
     names: Sequence[str],
     judge: "Judge | None",
-    against: str | None,
+    settings: "EvaluationSettings",
 ) -> dict[str, Path]:
     """Where the evaluation of each split goes; of its own data the same name for all runs, so that they compare."""
     from dpo_lab.report.content import file_name
@@ -132,7 +137,8 @@ def _files(
     parts = [
         None if asked.weights in (None, "model") else asked.weights,
         None if judge is None else judge.label,
-        against,
+        settings.against,
+        f"candidates-{settings.num_candidates}" if settings.num_candidates else None,
     ]
     ending = "".join(f"-{file_name(part)}" for part in parts if part)
     if asked.out is None:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from dpo_lab.data.errors import DataError
+from dpo_lab.data.named_items import NamedItems, Place
 from dpo_lab.data.report import DataReport
 from dpo_lab.data.source import DataSource, OnProblem, Overflow, chosen_demonstrations
 from dpo_lab.types import Example
@@ -76,12 +77,34 @@ class Histories:
             past = items[:-HELD_OUT]
             first = 1 if self.num_places is None else max(1, len(past) - self.num_places)
             for place in range(first, len(past)):
-                shown = past[max(0, place - self.max_history) : place]
+                shown = past[self._first_shown(place) : place]
                 sides.train.append(self._example(user, shown, past[place], place))
             sides.validation.append(self._example(user, past, items[-2], len(past)))
             sides.test.append(self._example(user, items[:-1], items[-1], len(past) + 1))
             sides.sequences.extend(self._sequences(user, past))
         return sides
+
+    def named_items(self) -> NamedItems:
+        """The catalogue as responses, and what of it each row is about."""
+        number = {item: index for index, item in enumerate(self.catalogue)}
+        places: dict[str, Place] = {}
+        for user, items in self.items.items():
+            num_trained = len(items) - HELD_OUT
+            for place in range(1, len(items)):
+                first = self._first_shown(place) if place < num_trained else 0
+                places[_source(user, place)] = Place(user, first, place)
+        counts = Counter(item for items in self._trained.values() for item in items[1:])
+        return NamedItems(
+            ids=tuple(self.catalogue),
+            responses=tuple(self.say(item) for item in self.catalogue),
+            popularity=tuple(counts[item] for item in self.catalogue),
+            histories={user: tuple(number[item] for item in items) for user, items in self.items.items()},
+            places=places,
+        )
+
+    def _first_shown(self, place: int) -> int:
+        """Where what a training row shows of the items before `place` begins."""
+        return max(0, place - self.max_history)
 
     def _example(self, user: str, history: Sequence[str], item: str, place: int) -> Example:
         """`item` came next, at `place` counted from 0, and is better than others that did not."""
@@ -90,7 +113,7 @@ class Histories:
             self.show(history),
             tuple(self.say(response) for response in responses),
             tuple((0, number) for number in range(1, len(responses))),
-            source=f"user {user} item {place + 1}",
+            source=_source(user, place),
             ranking=tuple(range(len(responses))),
             is_best_alone=len(responses) > 2,
         )
@@ -139,12 +162,17 @@ class Histories:
         return list(accumulate(counts[item] or 0.5 for item in self.catalogue))
 
 
+def _source(user: str, place: int) -> str:
+    return f"user {user} item {place + 1}"
+
+
 def source_of(
     sides: Sides,
     report: DataReport,
     *,
     rows: Rows,
     catalogue: Sequence[str] | None,
+    named_items: NamedItems | None = None,
     max_length: int,
     on_overflow: Overflow,
     on_problem: OnProblem = "error",
@@ -154,6 +182,7 @@ def source_of(
 
     Args:
         catalogue: where responses are written as ids.
+        named_items: where they are written as names.
         max_length: tokens of prompt and response together.
     """
     train = sides.train if rows == "preferences" else sides.sequences
@@ -169,4 +198,5 @@ def source_of(
         report=report,
         on_problem=on_problem,
         classes=None if catalogue is None else tuple(catalogue),
+        named_items=named_items,
     )

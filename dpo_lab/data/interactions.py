@@ -87,7 +87,7 @@ def interactions(
     items = {user: [one.item for one in history] for user, history in histories.items()}
     catalogue = sorted({item for history in items.values() for item in history}, key=_in_order)
     known = None if names is None else distinct_names(catalogue, names)
-    sides = Histories(
+    met = Histories(
         items=items,
         catalogue=catalogue,
         num_negatives=num_negatives,
@@ -97,14 +97,15 @@ def interactions(
         num_places=num_places,
         show=by_id if known is None else lambda history: by_name([known[item] for item in history]),
         say=str if known is None else lambda item: f" {known[item]}",
-    ).sides()
+    )
     _describe(items, catalogue, report)
     _count_ties(histories, report)
     return source_of(
-        sides,
+        met.sides(),
         report,
         rows=rows,
         catalogue=catalogue if text == "ids" else None,
+        named_items=met.named_items() if text == "names" else None,
         max_length=max_length or (max_history + 1 if text == "ids" else 512),
         on_overflow=on_overflow,
         on_problem=on_problem,

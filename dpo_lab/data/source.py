@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from dpo_lab.data.judgement import Judgement
+from dpo_lab.data.named_items import NamedItems
 from dpo_lab.data.preparation import Responses
 from dpo_lab.data.report import DataReport
 from dpo_lab.types import Example
@@ -28,7 +29,8 @@ class DataSource:
     `on_overflow`, as ``data.on_overflow``. `on_problem` says what was done with rows that could not
     be used. `true_reward` gives the reward of a prompt with a response, both as text, where the data knows it;
     of a chat the prompt is what its template has made of it. `classes` are all that a response can be, in order, where
-    it is one of a few. `responses` says what kind they are.
+    it is one of a few. `responses` says what kind they are. `named_items` is the catalogue where
+    responses are free text that names items of one.
     """
 
     train: list[Example]
@@ -43,6 +45,7 @@ class DataSource:
     test: list[Example] = field(default_factory=list)
     classes: tuple[str, ...] | None = None
     responses: Responses = "texts"
+    named_items: NamedItems | None = None
     has_overflow_knob: bool = True
 
     @property

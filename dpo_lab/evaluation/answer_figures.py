@@ -21,7 +21,7 @@ from dpo_lab.evaluation.classes import (
 )
 from dpo_lab.evaluation.figure import Measured, bootstrap_figure, mean_figure, share_figure
 from dpo_lab.evaluation.next_items import ranked_items
-from dpo_lab.evaluation.ranking import ranking_measures
+from dpo_lab.evaluation.ranking import ranking_figures
 from dpo_lab.model.class_policy import Classifier
 from dpo_lab.model.policy import Policy
 from dpo_lab.model.recommender_policy import Recommender
@@ -123,19 +123,11 @@ def _next_items(policy: Recommender, source: DataSource, name: str, cutoffs: Seq
     found = ranked_items(policy, source, name)
     if found is None:
         raise UserError(f"no row of {name} has a single next item, so there is nothing to rank")
-    rankings = {"": found.ranks, "popularity/": found.popularity_ranks}
-    values = {
-        f"{prefix}{measure}": measured.tolist()
-        for prefix, ranks in rankings.items()
-        for cutoff in cutoffs
-        for measure, measured in ranking_measures(ranks, cutoff=cutoff).items()
-    }
-    histories = range(len(found.ranks))
     rows = [
         {"source": source, "item": policy.catalogue[item], "rank": rank, "popularity_rank": popular}
         for source, item, rank, popular in zip(
             found.sources, found.target.tolist(), found.ranks.tolist(), found.popularity_ranks.tolist(), strict=True
         )
     ]
-    figures = {measure: share_figure(measured, histories) for measure, measured in values.items()}
+    figures = ranking_figures(found.ranks, found.popularity_ranks, cutoffs)
     return Measured(figures, rows, {"num_items": len(policy.catalogue), "cutoffs": list(cutoffs)})

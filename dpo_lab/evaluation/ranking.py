@@ -1,8 +1,12 @@
 """How high a recommender ranks the item that came next, among all that it could recommend."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from dpo_lab.evaluation.figure import Figure, share_figure
 
 
 def ranks_of(
@@ -44,3 +48,16 @@ def ranking_measures(ranks: Int[Tensor, " n"], *, cutoff: int = 10) -> dict[str,
         f"hit@{cutoff}": is_hit.double(),
         "mrr": 1 / place,
     }
+
+
+def ranking_figures(
+    ranks: Int[Tensor, " n"], popularity_ranks: Int[Tensor, " n"], cutoffs: Sequence[int]
+) -> dict[str, Figure]:
+    """Each ranking is by itself: `ndcg@k`, `hit@k` for each of `cutoffs`, `mrr`, and ``popularity/...``."""
+    values = {
+        f"{prefix}{measure}": measured.tolist()
+        for prefix, places in {"": ranks, "popularity/": popularity_ranks}.items()
+        for cutoff in cutoffs
+        for measure, measured in ranking_measures(places, cutoff=cutoff).items()
+    }
+    return {measure: share_figure(measured, range(len(ranks))) for measure, measured in values.items()}

@@ -20,7 +20,9 @@ class EvaluationSettings:
         max_new_tokens: where a response that does not end is left; null: as in the run.
         against: what a response is compared with: one that the ``reference`` draws, or the ``chosen`` one of the data;
             null: the first of these that there is.
-        cutoffs: places that NDCG and hit rate of a recommender look at.
+        cutoffs: places that NDCG and hit rate of a ranking look at.
+        num_candidates: where a policy that writes text names items: how many are ranked beside the right one, drawn
+            uniformly; null: all that the prompt does not show; 0: nothing is ranked.
         wandb: whether W&B gets the figures too; null: where the run was mirrored.
     """
 
@@ -29,4 +31,5 @@ class EvaluationSettings:
     max_new_tokens: PositiveInt | None = None
     against: Against | None = None
     cutoffs: list[PositiveInt] = field(default_factory=lambda: [1, 5, 10])
+    num_candidates: NonNegativeInt | None = None
     wandb: bool | None = None

@@ -202,6 +202,45 @@ def test_a_recommender(capsys: pytest.CaptureFixture[str]):
     assert "hit@1" not in figures and found["details"]["cutoffs"] == [3, 10]
 
 
+def test_what_names_items_ranks_the_catalogue(capsys: pytest.CaptureFixture[str]):
+    """Users 0 to 5 met six of eight films in turn: validated behind four, so of four films left. The same popularity as
+    a recommender's, who knows the films by their ids."""
+    clicks = [f"{user},{(user + step) % 8 + 1},{step}" for user in range(6) for step in range(6)]
+    Path("clicks.csv").write_text("\n".join(["user,item,time", *clicks]) + "\n")
+    names = ("Alien", "Emma", "Emma", "Heat", "Up", "Ran", "Big", "Cat")
+    Path("names.csv").write_text("item,name\n" + "".join(f"{item},{name}\n" for item, name in enumerate(names, 1)))
+    of_data = ("data=interactions", "data.path=clicks.csv", "data.min_item_users=1", "loss=sft")
+    named = ("data.text=names", "data.names_path=names.csv", "start=none")
+    run = run_train(*of_data, *named, *SMALL[:4], *QUICK)
+    assert cli.main(["evaluate", str(run.path), "num_samples=0"]) == 0
+    assert "val: 24 names to score behind 6 prompts, of a catalogue of 8" in capsys.readouterr().err
+    found, rows, _ = evaluate(capsys, run.path, "num_samples=0", "cutoffs=[3,4]")
+    figures, file = found["figures"], run.path / "evaluation/val.json"
+    assert set(figures) == {f"{of}{name}" for of in ("", "popularity/") for name in (*RANKED_TO_3, "ndcg@4", "hit@4")}
+    assert figures["mrr"]["value"] == pytest.approx(sum(1 / row["rank"] for row in rows) / 6)
+    assert figures["hit@4"]["value"] == 1.0 and {row["num_ranked"] for row in rows} == {4}
+    assert all(row["top"][row["rank"] - 1] == row["name"] for row in rows) and rows[0]["source"] == "user 0 item 5"
+    assert {name for row in rows for name in row["top"]} >= {"Emma [2]", "Emma [3]"}
+    first = file.read_bytes(), file.with_suffix(".jsonl").read_bytes()
+    evaluate(capsys, run.path, "num_samples=0", "cutoffs=[3,4]")
+    assert (file.read_bytes(), file.with_suffix(".jsonl").read_bytes()) == first
+    drawn, mixed, printed = evaluate(capsys, run.path, "num_samples=2", "num_candidates=1")
+    assert printed.endswith("evaluation/val-candidates-1.json\n") and drawn["details"]["num_names_scored"] == 12
+    assert {"length", "mrr"} <= set(drawn["figures"]) and drawn["figures"]["hit@5"]["value"] == 1.0
+    assert ["rank" in row for row in mixed] == [False] * 2 + [True] * 6
+    nothing, rows, _ = evaluate(capsys, run.path, "num_samples=2", "num_candidates=0")
+    assert "mrr" not in nothing["figures"] and len(rows) == 2
+    by_id = run_train(*of_data, *ITEMS[:3], "start=none", *QUICK)
+    known, _, _ = evaluate(capsys, by_id.path, "cutoffs=[3,4]")
+    for name in ("popularity/mrr", "popularity/ndcg@3"):
+        assert known["figures"][name] == figures[name]
+    assert cli.main(["evaluate", str(by_id.path), "num_candidates=3"]) == 2
+    assert "num_candidates: is of a policy that names items, and model=small_recommender" in capsys.readouterr().err
+
+
+RANKED_TO_3 = ("ndcg@3", "hit@3", "mrr")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -213,7 +252,9 @@ def test_a_recommender(capsys: pytest.CaptureFixture[str]):
         (["RUN", "splits=dev"], "there is no dev; the data has train, val, test"),
         (["RUN", "out=a.parquet"], "must end in .json"),
         (["RUN", "val"], "val: not an override"),
-        (["RUN", "cutoffs=[3]"], "cutoffs: is of a ranking, and model=tiny ranks nothing"),
+        (["RUN", "cutoffs=[3]"], "cutoffs: is of a ranking, and this data has no catalogue"),
+        (["RUN", "num_candidates=9"], "num_candidates: is of a ranking, and this data has no catalogue"),
+        (["RUN", "num_candidates=-1"], "num_candidates: must be at least 0 or null, got -1"),
         (["RUN", "judge=endpoint", "judge.url=http://127.0.0.1:1/v1"], "judge.model: must be given: judge.model=VALUE"),
         (["RUN", "judge=endpoint", "judge.url=http://127.0.0.1:1/v1", "judge.model=m"], "nobody answers there"),
         (["RUN", "judge=reward_model", "judge.path=./nowhere"], "there is no such folder"),

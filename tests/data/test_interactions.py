@@ -142,6 +142,28 @@ def test_items_with_names():
     assert [len(demonstration.responses) for demonstration in source.demonstrations] == [1] * len(source.train)
 
 
+def test_a_catalogue_of_names_says_what_each_row_is_about():
+    """The same history and next item as the ids say, shown as far as the prompt shows them; Emma is two films. Users 0
+    to 3 trained on four items from their own on: of 1 to 8, hold behind their first 0 1 2 3 3 2 1 0."""
+    write([f"{item},{name}" for item, name in enumerate(FILMS, 1)], "movies.csv", "movieId,title")
+    named, by_id = read(text="names", names_path="movies.csv"), read()
+    items = named.named_items
+    assert items is not None and by_id.named_items is None
+    assert items.ids == by_id.classes and items.responses[1:3] == (" Emma [2]", " Emma [3]")
+    assert items.popularity == (0, 1, 2, 3, 3, 2, 1, 0)
+    for name, examples in named.sets.items():
+        for example, other in zip(examples, by_id.sets[name], strict=True):
+            found = items.next_item(example.source)
+            assert found is not None and example.source == other.source
+            assert [items.ids[number] for number in found.shown] == str(other.prompt).split()
+            assert items.ids[found.item] == other.responses[0]
+            assert items.responses[found.item] == example.responses[0]
+    assert items.next_item("elsewhere") is None
+
+
+FILMS = ("Alien", "Emma", "Emma", "Heat", "Up", "Ran", "Big", "Cat")
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
