@@ -6,7 +6,8 @@ import pytest
 
 from dpo_lab.data.errors import DataError
 from dpo_lab.data.files import files
-from tests.data.bad_inputs import NOTED, REFUSED, Bad
+from tests.data.bad_inputs import REFUSED, Bad
+from tests.data.noted_inputs import NOTED
 
 
 def write(bad: Bad, folder: Path) -> str:

@@ -153,7 +153,8 @@ def test_all_examples_that_do_not_fit_are_in_one_error():
 @pytest.mark.parametrize("data", ["articles", "reviews", "shapes"])
 def test_advice_on_what_does_not_fit_names_knobs_that_the_data_has(data: str):
     """A character a token: no row fits into two."""
-    config = compose([f"data={data}", "data.max_length=2", "cache_dir=cache"])
+    few = [f"data.{knob}=20" for knob in ("num_pairs", "num_validation_pairs", "num_demonstrations")]
+    config = compose([f"data={data}", "data.max_length=2", "cache_dir=cache", *few])
     source = build_source(config)
     with pytest.raises(DataError, match=r"Raise data.max_length \(the longest has \d+ tokens\)") as caught:
         encode_source(
