@@ -1,6 +1,7 @@
 """Two stages in two runs: demonstrations are imitated, then the pairs of another file are preferred."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ QUICK = (
 )
 
 
-def write(name: str, rows: list[dict[str, object]]) -> str:
+def write(name: str, rows: Sequence[Mapping[str, object]]) -> str:
     Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return f"data.path={name}"
 
