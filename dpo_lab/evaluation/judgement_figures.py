@@ -81,12 +81,3 @@ def _auc_of(scores: np.ndarray, is_good: np.ndarray) -> Callable[[np.ndarray], f
         return float((good * (below + bad / 2)).sum() / (good.sum() * bad.sum()))
 
     return measure
-
-
-def auc(scores: Sequence[float], is_good: Sequence[bool]) -> float:
-    """The probability that a good one of `scores` is larger than a bad one, a tie counting one half.
-
-    >>> auc([3.0, 1.0, 2.0, 2.0], [True, True, False, False])
-    0.5
-    """
-    return _auc_of(np.array(scores, dtype=float), np.array(is_good, dtype=bool))(np.ones(len(scores), dtype=np.int64))

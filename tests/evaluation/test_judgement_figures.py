@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from dpo_lab.evaluation.judgement_figures import LENGTH, REFERENCE, REWARD, JudgedResponses, auc, judgement_figures
+from dpo_lab.evaluation.judgement_figures import LENGTH, REFERENCE, REWARD, JudgedResponses, judgement_figures
+from dpo_lab.explanation.learning import auroc
 
 
 def test_pairs_by_hand():
@@ -27,7 +28,7 @@ def test_single_judgements_by_hand():
     """Good 3 and 1, bad 2 and 1: of four pairs 3 > 2, 3 > 1, 1 < 2 and 1 = 1, so (1 + 1 + 0 + 1/2) / 4."""
     judged = JudgedResponses({REWARD: [3.0, 2.0, 9.0, 1.0, 1.0]}, "abbcd", labels=[1, 0, -1, 1, 0])
     figure = judgement_figures(judged)["auc"]
-    assert figure.value == auc([3.0, 1.0, 2.0, 1.0], [True, True, False, False]) == 0.625
+    assert figure.value == auroc([3.0, 1.0, 2.0, 1.0], [True, True, False, False]) == 0.625
     assert figure.num_clusters == 4 and figure.low <= 0.625 <= figure.high
 
 
@@ -42,8 +43,10 @@ def test_an_area_is_that_of_all_pairs_and_one_less_the_other_way_round():
     is_good = [generator.random() < 0.4 for _ in scores]
     good, bad = ([s for s, g in zip(scores, is_good, strict=True) if g is side] for side in (True, False))
     counted = sum((a > b) + (a == b) / 2 for a in good for b in bad) / (len(good) * len(bad))
-    assert auc(scores, is_good) == pytest.approx(counted)
-    assert auc([-score for score in scores], is_good) == pytest.approx(1 - counted)
+    for sign, area in ((1, counted), (-1, 1 - counted)):
+        judged = JudgedResponses({REWARD: [sign * one for one in scores]}, range(40), labels=[int(g) for g in is_good])
+        assert judgement_figures(judged)["auc"].value == pytest.approx(area)
+        assert auroc(judged.scores[REWARD], is_good) == pytest.approx(area)
 
 
 def test_copies_of_a_prompt_make_no_area_surer():
